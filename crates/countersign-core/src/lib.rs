@@ -1,1 +1,50 @@
-//! x
+//! The rules of second factors: what proves an identity, and when.
+//!
+//! Everything here is a function of its arguments. A person is one [`User`] document; a rule takes the document, an
+//! input, the organisation's [`Policy`] and the [`Call`] (who asks, from where, at what time), changes the document in
+//! place and returns an outcome. What happened is recorded in the document's journal as [`event::Record`]s, chained to
+//! the person's earlier events. No I/O, no clock, no global randomness: time and entropy come in as arguments.
+
+pub mod attempt;
+pub mod client;
+pub mod enrolment;
+pub mod event;
+pub mod factor;
+pub mod handle;
+pub mod id;
+pub mod keyring;
+pub mod lock;
+pub mod organisation;
+pub mod otpauth;
+pub mod password;
+pub mod policy;
+pub mod profile;
+pub mod refusal;
+pub mod role;
+pub mod secret;
+pub mod session;
+pub mod time;
+pub mod user;
+pub mod verify;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod testing;
+
+pub use attempt::{Attempt, Code, RequestId, Target};
+pub use client::Client;
+pub use event::{Action, Actor, Call};
+pub use factor::{Factor, Kind};
+pub use handle::Handle;
+pub use id::{ClientId, FactorId, InvitationId, LoginId, OrganisationId, SessionId, UserId};
+pub use keyring::Keyring;
+pub use lock::Method;
+pub use organisation::Organisation;
+pub use policy::Policy;
+pub use refusal::{Invalid, Refusal};
+pub use role::{Permission, Rank, Role, Scope};
+pub use secret::Secret;
+pub use time::Timestamp;
+pub use user::User;
+pub use verify::Verdict;

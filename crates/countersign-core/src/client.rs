@@ -1,0 +1,122 @@
+//! Service clients: programs that act for an organisation, within scopes.
+
+use crate::{
+    id::ClientId,
+    keyring::{Binding, KeyError, Keyring, Purpose, Tag},
+    id::OrganisationId,
+    profile::DisplayName,
+    role::{Rank, Scope},
+    secret::Secret,
+    time::Timestamp,
+    user::Status,
+};
+use data_encoding::BASE64URL_NOPAD;
+use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeSet, time::Duration};
+
+/// The most secrets a client may have at once: the old one and its successor.
+pub const SECRET_LIMIT: usize = 2;
+
+/// A service client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// The client's id.
+    pub id: ClientId,
+    /// The name people read.
+    pub name: DisplayName,
+    /// What it may do.
+    pub scopes: BTreeSet<Scope>,
+    /// Whether it may do anything at all.
+    pub status: Status,
+    /// Its secrets, oldest first.
+    pub secrets: Vec<StoredSecret>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Tokens issued before this are refused: moved forward when the client is disabled or loses a scope.
+    pub tokens_valid_from: Timestamp,
+}
+
+/// A client's secret as it is stored: 256 random bits need no slow hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredSecret {
+    /// The keyed hash.
+    pub tag: Tag,
+    /// When it was drawn.
+    pub created_at: Timestamp,
+    /// When it stops being good; set once it has a successor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A freshly drawn client secret, shown once.
+#[derive(Debug, Clone)]
+pub struct ClientSecret(Secret<String>);
+
+impl ClientSecret {
+    /// Draws 256 bits.
+    pub fn generate(rng: &mut impl CryptoRng) -> Self {
+        let mut bytes = [0; 32];
+        rng.fill_bytes(&mut bytes);
+        // The prefix lets secret scanners recognise what leaked into a repository.
+        Self(format!("cs_{}", BASE64URL_NOPAD.encode(&bytes)).into())
+    }
+
+    /// Shows the secret.
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
+
+    /// Hashes the secret for storage.
+    pub fn store(
+        &self,
+        organisation: OrganisationId,
+        client: ClientId,
+        keys: &impl Keyring,
+        now: Timestamp,
+    ) -> Result<StoredSecret, KeyError> {
+        let tag = keys.tag(&binding(organisation, client), None, self.expose().as_bytes())?;
+        Ok(StoredSecret { tag, created_at: now, expires_at: None })
+    }
+}
+
+impl Client {
+    /// Tells whether `secret` is one of the client's, and good at `now`. Compares all, so the time tells nothing.
+    pub fn knows(
+        &self,
+        secret: &str,
+        organisation: OrganisationId,
+        keys: &impl Keyring,
+        now: Timestamp,
+    ) -> Result<bool, KeyError> {
+        let binding = binding(organisation, self.id);
+        let mut known = false;
+        for stored in &self.secrets {
+            let matches = keys.matches(&binding, &stored.tag, secret.as_bytes())?;
+            known |= matches && stored.expires_at.is_none_or(|expires_at| now < expires_at);
+        }
+        Ok(known && self.status == Status::Active)
+    }
+
+    /// Adds a secret; the one before stays good for `overlap`, older ones go.
+    pub(crate) fn rotate_secret(&mut self, secret: StoredSecret, overlap: Duration) {
+        let ends = secret.created_at.after(overlap);
+        self.secrets.retain(|stored| stored.expires_at.is_none_or(|expires_at| expires_at > secret.created_at));
+        for stored in &mut self.secrets {
+            stored.expires_at = Some(stored.expires_at.map_or(ends, |earlier| earlier.min(ends)));
+        }
+        while self.secrets.len() >= SECRET_LIMIT {
+            self.secrets.remove(0);
+        }
+        self.secrets.push(secret);
+    }
+
+    /// Returns how far up the ladder it reaches.
+    pub fn rank(&self) -> Rank {
+        Rank::Client { admin: self.scopes.contains(&Scope::Admin) }
+    }
+}
+
+fn binding(organisation: OrganisationId, client: ClientId) -> Binding {
+    Binding::of_organisation(Purpose::ClientSecret, organisation, client.uuid())
+}

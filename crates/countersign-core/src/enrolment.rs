@@ -1,0 +1,315 @@
+//! A factor's life: enrolled, activated, renamed, disabled, enabled, resynchronised, deleted.
+
+use crate::{
+    attempt::Code,
+    event::{Action, Call, Note},
+    factor::{
+        ACTIVATION_TRIES, Active, FACTOR_LIMIT, Factor, Held, Kind, PENDING_LIMIT, Pending, Proof,
+        otp::{Check, OtpSecret},
+    },
+    id::{FactorId, OrganisationId, UserId},
+    keyring::{Binding, KeyError, Keyring, Purpose, Sealed},
+    lock::{Method, Until},
+    policy::Policy,
+    profile::Label,
+    refusal::Refusal,
+    role::Rank,
+    user::User,
+};
+
+/// Seals the secret of one factor of one person.
+pub fn seal_secret(
+    keys: &impl Keyring,
+    organisation: OrganisationId,
+    user: UserId,
+    factor: FactorId,
+    secret: &OtpSecret,
+) -> Result<Sealed, KeyError> {
+    keys.seal(&Binding::of_user(Purpose::OtpSecret, organisation, user, factor.uuid()), secret.expose())
+}
+
+/// What a first code led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Activation {
+    /// The factor is in use.
+    Activated,
+    /// The code was wrong; after as many more tries the factor is dropped.
+    Rejected {
+        /// Tries that remain.
+        attempts_left: u8,
+    },
+    /// The factor waited too long and is gone.
+    Expired,
+}
+
+/// What two consecutive codes led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resync {
+    /// The counter was found and both codes are used up.
+    Found,
+    /// The codes do not follow each other within the window.
+    Rejected {
+        /// Failures that remain before the method locks.
+        attempts_left: u32,
+    },
+    /// The method is locked; nothing was tried.
+    Locked(Until),
+}
+
+impl User {
+    /// Enrols a factor that waits for its first code. Beyond [`PENDING_LIMIT`] the oldest waiting one makes room.
+    pub fn enrol(
+        &mut self,
+        id: FactorId,
+        label: Label,
+        proof: Proof,
+        policy: &Policy,
+        call: &Call,
+    ) -> Result<(), Refusal> {
+        self.check_managed_by(call)?;
+        self.drop_expired_factors(call);
+        self.make_room_for_pending();
+        self.check_room_for(proof.kind(), policy)?;
+
+        let note = Note::new(Action::FactorEnrolled).factor(id).kind(proof.kind());
+        let state = Pending { expires_at: call.now.after(policy.enrolment_life()), failures: 0 };
+        self.factors.push(Factor::Pending(Held { id, label, created_at: call.now, proof, state }));
+        self.record(call, note);
+        Ok(())
+    }
+
+    /// Brings in a factor whose seed is known already, ready for use. Nobody chooses their own seed (ASVS 5.0 6.4.6).
+    pub fn import(
+        &mut self,
+        id: FactorId,
+        label: Label,
+        proof: Proof,
+        policy: &Policy,
+        call: &Call,
+    ) -> Result<(), Refusal> {
+        if matches!(call.rank, Rank::Themselves { .. }) {
+            return Err(Refusal::NotBySelf);
+        }
+        self.check_managed_by(call)?;
+        self.check_room_for(proof.kind(), policy)?;
+
+        let note = Note::new(Action::FactorImported).factor(id).kind(proof.kind());
+        let state = Active { activated_at: call.now, last_used_at: None };
+        self.factors.push(Factor::Active(Held { id, label, created_at: call.now, proof, state }));
+        self.mfa_enabled = true;
+        self.record(call, note);
+        Ok(())
+    }
+
+    /// Activates a waiting factor by its first code, and burns that code.
+    pub fn activate(
+        &mut self,
+        id: FactorId,
+        code: &Code,
+        policy: &Policy,
+        keys: &impl Keyring,
+        call: &Call,
+    ) -> Result<Activation, Refusal> {
+        self.check_managed_by(call)?;
+        self.activate_pending(id, code, policy, keys, call)
+    }
+
+    /// Like [`User::activate`], for a caller whose right to do so was checked otherwise: by an open login.
+    pub(crate) fn activate_pending(
+        &mut self,
+        id: FactorId,
+        code: &Code,
+        policy: &Policy,
+        keys: &impl Keyring,
+        call: &Call,
+    ) -> Result<Activation, Refusal> {
+        let place = self.place_of(id)?;
+        let Factor::Pending(held) = &self.factors[place] else { return Err(self.factors[place].wrong_state()) };
+        let kind = held.proof.kind();
+        if !policy.allows(kind) {
+            return Err(Refusal::KindForbidden(kind));
+        }
+        if held.state.expires_at <= call.now {
+            self.drop_expired_factors(call);
+            return Ok(Activation::Expired);
+        }
+        let secret = self.open_secret(id, &held.proof, keys)?;
+        let mut held = held.clone();
+        match check(&held.proof, &secret, code, policy, call) {
+            Check::Fresh(moving_factor) => {
+                burn(&mut held.proof, moving_factor);
+                self.factors[place] = Factor::Active(held.activate(call.now));
+                self.mfa_enabled = true;
+                self.record(call, Note::new(Action::FactorActivated).factor(id).kind(kind));
+                Ok(Activation::Activated)
+            }
+            Check::Used | Check::Wrong => Ok(self.fail_activation(place, held, call)),
+        }
+    }
+
+    fn fail_activation(&mut self, place: usize, mut held: Held<Pending>, call: &Call) -> Activation {
+        held.state.failures = held.state.failures.saturating_add(1);
+        let attempts_left = ACTIVATION_TRIES.saturating_sub(held.state.failures);
+        let note = Note::new(Action::FactorActivationRejected).factor(held.id).kind(held.proof.kind());
+        if attempts_left == 0 {
+            self.factors.remove(place);
+        } else {
+            self.factors[place] = Factor::Pending(held);
+        }
+        self.record(call, note.detail("attemptsLeft", attempts_left));
+        Activation::Rejected { attempts_left }
+    }
+
+    /// Gives a factor another label.
+    pub fn rename_factor(&mut self, id: FactorId, label: Label, call: &Call) -> Result<(), Refusal> {
+        self.check_managed_by(call)?;
+        let place = self.place_of(id)?;
+        self.factors[place].rename(label);
+        self.record(call, Note::new(Action::FactorRenamed).factor(id));
+        Ok(())
+    }
+
+    /// Switches a factor off; one that is off stays off.
+    pub fn disable_factor(&mut self, id: FactorId, policy: &Policy, call: &Call) -> Result<(), Refusal> {
+        self.check_removal_by(policy, call)?;
+        let place = self.place_of(id)?;
+        match &self.factors[place] {
+            Factor::Active(held) => {
+                self.factors[place] = Factor::Disabled(held.clone().disable(call.now));
+                self.record(call, Note::new(Action::FactorDisabled).factor(id));
+                Ok(())
+            }
+            Factor::Disabled(_) => Ok(()),
+            pending @ Factor::Pending(_) => Err(pending.wrong_state()),
+        }
+    }
+
+    /// Switches a factor on again; one that is on stays on.
+    pub fn enable_factor(&mut self, id: FactorId, policy: &Policy, call: &Call) -> Result<(), Refusal> {
+        self.check_managed_by(call)?;
+        let place = self.place_of(id)?;
+        match &self.factors[place] {
+            Factor::Disabled(held) if !policy.allows(held.proof.kind()) => {
+                Err(Refusal::KindForbidden(held.proof.kind()))
+            }
+            Factor::Disabled(held) => {
+                self.factors[place] = Factor::Active(held.clone().enable());
+                self.record(call, Note::new(Action::FactorEnabled).factor(id));
+                Ok(())
+            }
+            Factor::Active(_) => Ok(()),
+            pending @ Factor::Pending(_) => Err(pending.wrong_state()),
+        }
+    }
+
+    /// Deletes a factor.
+    pub fn delete_factor(&mut self, id: FactorId, policy: &Policy, call: &Call) -> Result<(), Refusal> {
+        self.check_removal_by(policy, call)?;
+        let place = self.place_of(id)?;
+        let factor = self.factors.remove(place);
+        self.record(call, Note::new(Action::FactorDeleted).factor(id).kind(factor.kind()));
+        Ok(())
+    }
+
+    /// Finds a HOTP factor's counter again from two consecutive codes; a miss counts like a wrong code.
+    pub fn resynchronise(
+        &mut self,
+        id: FactorId,
+        codes: [&Code; 2],
+        policy: &Policy,
+        keys: &impl Keyring,
+        call: &Call,
+    ) -> Result<Resync, Refusal> {
+        self.check_managed_by(call)?;
+        let place = self.place_of(id)?;
+        let Factor::Active(held) = &self.factors[place] else { return Err(self.factors[place].wrong_state()) };
+        let Proof::Hotp(hotp) = &held.proof else {
+            return Err(Refusal::WrongState("not counter-based"));
+        };
+        if let Some(until) = self.locks.is_locked(Method::Token, call.now) {
+            return Ok(Resync::Locked(until));
+        }
+        let secret = self.open_secret(id, &held.proof, keys)?;
+        match hotp.find_pair(&secret, codes, policy.hotp.resync_window) {
+            Some(counter) => {
+                self.burn_factor(id, counter, call);
+                self.locks.clear(Method::Token);
+                self.record(call, Note::new(Action::FactorResynchronised).factor(id));
+                Ok(Resync::Found)
+            }
+            None => {
+                self.count_failure(Method::Token, Some(Kind::Hotp), policy, call);
+                Ok(Resync::Rejected { attempts_left: self.locks.of(Method::Token).attempts_left(&policy.locks) })
+            }
+        }
+    }
+
+    /// Opens the sealed secret of one of the person's factors.
+    pub fn open_secret(&self, id: FactorId, proof: &Proof, keys: &impl Keyring) -> Result<OtpSecret, KeyError> {
+        let binding = Binding::of_user(Purpose::OtpSecret, self.organisation, self.id, id.uuid());
+        let sealed = match proof {
+            Proof::Totp(totp) => &totp.secret,
+            Proof::Hotp(hotp) => &hotp.secret,
+        };
+        Ok(OtpSecret::from_bytes(keys.open(&binding, sealed)?.expose().clone()))
+    }
+
+    /// Uses up a moving factor of an active factor.
+    pub(crate) fn burn_factor(&mut self, id: FactorId, moving_factor: u64, call: &Call) {
+        for factor in &mut self.factors {
+            if let Factor::Active(held) = factor
+                && held.id == id
+            {
+                burn(&mut held.proof, moving_factor);
+                held.state.last_used_at = Some(call.now);
+            }
+        }
+    }
+
+    fn place_of(&self, id: FactorId) -> Result<usize, Refusal> {
+        self.factors.iter().position(|factor| factor.id() == id).ok_or(Refusal::NoSuchFactor)
+    }
+
+    fn check_room_for(&self, kind: Kind, policy: &Policy) -> Result<(), Refusal> {
+        if !policy.allows(kind) {
+            return Err(Refusal::KindForbidden(kind));
+        }
+        if self.factors.len() >= FACTOR_LIMIT {
+            return Err(Refusal::TooMany("factors", FACTOR_LIMIT));
+        }
+        Ok(())
+    }
+
+    fn make_room_for_pending(&mut self) {
+        let waiting = self.factors.iter().filter(|factor| matches!(factor, Factor::Pending(_))).count();
+        if waiting >= PENDING_LIMIT
+            && let Some(oldest) = self.factors.iter().position(|factor| matches!(factor, Factor::Pending(_)))
+        {
+            self.factors.remove(oldest);
+        }
+    }
+
+    fn drop_expired_factors(&mut self, call: &Call) {
+        let expired: Vec<FactorId> =
+            self.factors.iter().filter(|factor| factor.is_expired(call.now)).map(Factor::id).collect();
+        for id in expired {
+            self.factors.retain(|factor| factor.id() != id);
+            self.record(call, Note::new(Action::FactorDeleted).factor(id).reason("expired"));
+        }
+    }
+}
+
+/// Compares a code with a factor, whatever its state.
+pub(crate) fn check(proof: &Proof, secret: &OtpSecret, code: &Code, policy: &Policy, call: &Call) -> Check {
+    match proof {
+        Proof::Totp(totp) => totp.check(secret, code, call.now, policy.totp.window),
+        Proof::Hotp(hotp) => hotp.check(secret, code, policy.hotp.look_ahead),
+    }
+}
+
+fn burn(proof: &mut Proof, moving_factor: u64) {
+    match proof {
+        Proof::Totp(totp) => totp.burn(moving_factor),
+        Proof::Hotp(hotp) => hotp.burn(moving_factor),
+    }
+}

@@ -1,0 +1,117 @@
+//! Emergency codes: issued by an administrator to somebody who cannot reach their factors. One at a time, good once.
+
+use super::{Kind, recovery::Found, scratch::{self, ScratchCode}};
+use crate::{
+    attempt::Code,
+    event::{Action, Call, Note},
+    id::{OrganisationId, UserId},
+    keyring::{Binding, KeyError, Keyring, Purpose, Tag},
+    policy::Policy,
+    refusal::{Invalid, Refusal},
+    role::Rank,
+    time::Timestamp,
+    user::User,
+};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// A person's emergency code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmergencyCode {
+    /// The code's own random id: the salt of its hash.
+    pub salt: Uuid,
+    /// The keyed hash.
+    pub tag: Tag,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+    /// When it stops being good.
+    pub expires_at: Timestamp,
+    /// When it was used. Kept until the next one, so that a second use is told from a wrong code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_at: Option<Timestamp>,
+}
+
+/// The shortest life of an emergency code.
+const SHORTEST: Duration = Duration::from_secs(60);
+
+impl EmergencyCode {
+    /// Hashes a freshly drawn code. `life` is 60 seconds to the policy's longest, which it defaults to.
+    #[expect(clippy::too_many_arguments, reason = "each is a different thing the hash or the expiry depends on")]
+    pub fn new(
+        code: &ScratchCode,
+        salt: Uuid,
+        life: Option<Duration>,
+        organisation: OrganisationId,
+        user: UserId,
+        policy: &Policy,
+        keys: &impl Keyring,
+        now: Timestamp,
+    ) -> Result<Self, Refusal> {
+        let longest = Duration::from_secs(policy.emergency_code_seconds);
+        let life = life.unwrap_or(longest);
+        if !(SHORTEST..=longest).contains(&life) {
+            let message = format!("expected {} to {}", SHORTEST.as_secs(), longest.as_secs());
+            return Err(Invalid::new("expiresInSeconds", message).into());
+        }
+        let binding = Binding::of_user(Purpose::EmergencyCode, organisation, user, salt);
+        let tag = keys.tag(&binding, None, code.canonical().as_bytes())?;
+        Ok(Self { salt, tag, issued_at: now, expires_at: now.after(life), used_at: None })
+    }
+
+    /// Tells whether it can still be used.
+    pub fn is_good(&self, now: Timestamp) -> bool {
+        self.used_at.is_none() && now < self.expires_at
+    }
+
+    /// Compares a typed code with it.
+    pub fn find(
+        &self,
+        code: &Code,
+        organisation: OrganisationId,
+        user: UserId,
+        keys: &impl Keyring,
+        now: Timestamp,
+    ) -> Result<Found, KeyError> {
+        let binding = Binding::of_user(Purpose::EmergencyCode, organisation, user, self.salt);
+        if !keys.matches(&binding, &self.tag, scratch::canonical(code).expose().as_bytes())? {
+            return Ok(Found::Wrong);
+        }
+        Ok(match self.used_at {
+            Some(_) => Found::Used,
+            None if now >= self.expires_at => Found::Expired,
+            None => Found::Fresh(0),
+        })
+    }
+}
+
+impl User {
+    /// Gives the person an emergency code in place of any earlier one. Nobody issues one to themselves.
+    pub fn issue_emergency_code(
+        &mut self,
+        code: EmergencyCode,
+        policy: &Policy,
+        call: &Call,
+    ) -> Result<(), Refusal> {
+        if matches!(call.rank, Rank::Themselves { .. }) {
+            return Err(Refusal::NotBySelf);
+        }
+        self.check_managed_by(call)?;
+        if !policy.allows(Kind::Emergency) {
+            return Err(Refusal::KindForbidden(Kind::Emergency));
+        }
+        let expires_at = code.expires_at;
+        self.emergency = Some(code);
+        let note = Note::new(Action::EmergencyCodeIssued).kind(Kind::Emergency);
+        self.record(call, note.detail("expiresAt", expires_at.to_string()));
+        Ok(())
+    }
+
+    /// Withdraws the person's emergency code; tells whether there was a good one.
+    pub fn revoke_emergency_code(&mut self, call: &Call) -> Result<bool, Refusal> {
+        self.check_managed_by(call)?;
+        let Some(code) = self.emergency.take() else { return Ok(false) };
+        self.record(call, Note::new(Action::EmergencyCodeRevoked).kind(Kind::Emergency));
+        Ok(code.is_good(call.now))
+    }
+}

@@ -1,0 +1,118 @@
+//! Recovery codes: a set drawn at once, each good once, replaced only as a whole.
+
+use super::{Kind, scratch::{self, ScratchCode}};
+use crate::{
+    attempt::Code,
+    event::{Action, Call, Note},
+    id::{OrganisationId, UserId},
+    keyring::{Binding, KeyError, Keyring, Purpose, Tag},
+    policy::Policy,
+    refusal::Refusal,
+    time::Timestamp,
+    user::User,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A person's set of recovery codes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoveryCodes {
+    /// The set's own random id: the salt of its hashes.
+    pub salt: Uuid,
+    /// When it was drawn.
+    pub created_at: Timestamp,
+    /// The codes.
+    pub codes: Vec<StoredCode>,
+}
+
+/// One code of a set: its keyed hash, and when it was used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredCode {
+    /// The keyed hash.
+    pub tag: Tag,
+    /// When it was used. Kept, so that a second use is told from a wrong code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_at: Option<Timestamp>,
+}
+
+/// What comparing a code with a stored one found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// The code at this place, not used before.
+    Fresh(usize),
+    /// A code used before.
+    Used,
+    /// A code that is right but too late.
+    Expired,
+    /// No such code.
+    Wrong,
+}
+
+impl RecoveryCodes {
+    /// Hashes freshly drawn codes of a person.
+    pub fn new(
+        codes: &[ScratchCode],
+        salt: Uuid,
+        organisation: OrganisationId,
+        user: UserId,
+        keys: &impl Keyring,
+        now: Timestamp,
+    ) -> Result<Self, KeyError> {
+        let binding = Binding::of_user(Purpose::RecoveryCode, organisation, user, salt);
+        let codes = codes
+            .iter()
+            .map(|code| Ok(StoredCode { tag: keys.tag(&binding, None, code.canonical().as_bytes())?, used_at: None }))
+            .collect::<Result<_, KeyError>>()?;
+        Ok(Self { salt, created_at: now, codes })
+    }
+
+    /// Returns how many codes are unused.
+    pub fn remaining(&self) -> usize {
+        self.codes.iter().filter(|code| code.used_at.is_none()).count()
+    }
+
+    /// Looks a typed code up in the set. Compares all of them, so the time tells nothing.
+    pub fn find(
+        &self,
+        code: &Code,
+        organisation: OrganisationId,
+        user: UserId,
+        keys: &impl Keyring,
+    ) -> Result<Found, KeyError> {
+        let Some(first) = self.codes.first() else { return Ok(Found::Wrong) };
+        let binding = Binding::of_user(Purpose::RecoveryCode, organisation, user, self.salt);
+        let tag = keys.tag(&binding, Some(first.tag.key), scratch::canonical(code).expose().as_bytes())?;
+        let place = self.codes.iter().enumerate().filter(|(_, stored)| stored.tag.equals(&tag)).last();
+        Ok(match place {
+            Some((_, StoredCode { used_at: Some(_), .. })) => Found::Used,
+            Some((place, _)) => Found::Fresh(place),
+            None => Found::Wrong,
+        })
+    }
+
+    /// Uses a code up.
+    pub fn burn(&mut self, place: usize, now: Timestamp) {
+        if let Some(code) = self.codes.get_mut(place) {
+            code.used_at = Some(now);
+        }
+    }
+}
+
+impl User {
+    /// Replaces the person's recovery codes by a new set.
+    pub fn replace_recovery_codes(
+        &mut self,
+        codes: RecoveryCodes,
+        policy: &Policy,
+        call: &Call,
+    ) -> Result<(), Refusal> {
+        self.check_managed_by(call)?;
+        if !policy.allows(Kind::Recovery) {
+            return Err(Refusal::KindForbidden(Kind::Recovery));
+        }
+        let count = codes.codes.len();
+        self.recovery = Some(codes);
+        self.record(call, Note::new(Action::RecoveryCodesReplaced).kind(Kind::Recovery).detail("count", count));
+        Ok(())
+    }
+}

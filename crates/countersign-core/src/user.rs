@@ -1,0 +1,412 @@
+//! The person: one document with one version, holding all that decides about their second factors.
+
+use crate::{
+    event::{Action, Call, ChainHead, Journal, Note, Record, Subject},
+    factor::{Active, Factor, Held, emergency::EmergencyCode, recovery::RecoveryCodes},
+    id::{FactorId, OrganisationId, UserId},
+    lock::{Locks, Method},
+    password::{Invitation, Password},
+    policy::Policy,
+    profile::{DisplayName, Email, Phone, Username},
+    refusal::{Invalid, Refusal},
+    role::{Rank, Role, Roles},
+    session::{OpenLogin, Session},
+    time::Timestamp,
+    verify::RememberedRequest,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+/// The number of the document's present form.
+pub const SCHEMA: u32 = 2;
+
+/// The first number an organisation gives to a person.
+pub const FIRST_NUMBER: u64 = 1000;
+
+/// A person. Every collection in it is bounded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    schema: u32,
+    /// The person's id.
+    pub id: UserId,
+    /// The organisation they belong to.
+    pub organisation: OrganisationId,
+    /// Their number in it, from [`FIRST_NUMBER`].
+    pub number: u64,
+    /// The name they sign in with.
+    pub username: Username,
+    /// The name people read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<DisplayName>,
+    /// Their address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<Email>,
+    /// Their number to call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phone: Option<Phone>,
+    /// What they are in the organisation.
+    pub roles: Roles,
+    /// Whether they may do anything at all.
+    pub status: Status,
+    /// Whether their sign-in asks for a second step (where policy leaves it to them).
+    pub mfa_enabled: bool,
+    /// Their factors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub factors: Vec<Factor>,
+    /// Their failure budgets.
+    #[serde(default)]
+    pub locks: Locks,
+    /// Their recovery codes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<RecoveryCodes>,
+    /// Their emergency code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emergency: Option<EmergencyCode>,
+    /// Their password, where Countersign itself signs them in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Password>,
+    /// An open invitation to set a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invitation: Option<Invitation>,
+    /// Sign-ins whose second step is open.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logins: Vec<OpenLogin>,
+    /// Signed-in sessions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sessions: Vec<Session>,
+    /// The last attempts that had a request id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<RememberedRequest>,
+    /// The last link of their audit chain.
+    pub audit_head: ChainHead,
+    /// When the person was created.
+    pub created_at: Timestamp,
+    /// When the document last changed.
+    pub updated_at: Timestamp,
+    #[serde(skip)]
+    journal: Journal,
+}
+
+/// Whether a person may do anything at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// In use.
+    Active,
+    /// Switched off: proves nothing, signs in nowhere, keeps everything.
+    Disabled,
+}
+
+impl Status {
+    /// Returns the name used outside.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Disabled => "disabled",
+        }
+    }
+
+    /// Reads a name.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
+        match text {
+            "active" => Ok(Self::Active),
+            "disabled" => Ok(Self::Disabled),
+            _ => Err(Invalid::new(field, "expected active or disabled")),
+        }
+    }
+}
+
+/// What describes a new person.
+#[derive(Debug, Clone)]
+pub struct NewUser {
+    /// The name they sign in with.
+    pub username: Username,
+    /// The name people read.
+    pub display_name: Option<DisplayName>,
+    /// Their address.
+    pub email: Option<Email>,
+    /// Their number to call.
+    pub phone: Option<Phone>,
+    /// What they are in the organisation.
+    pub roles: Roles,
+}
+
+/// A change of a person's profile. A member that is `None` stays as it is.
+#[derive(Debug, Clone, Default)]
+pub struct UserPatch {
+    /// Another username.
+    pub username: Option<Username>,
+    /// Another display name, or none.
+    pub display_name: Option<Option<DisplayName>>,
+    /// Another address, or none.
+    pub email: Option<Option<Email>>,
+    /// Another number, or none.
+    pub phone: Option<Option<Phone>>,
+    /// Other roles.
+    pub roles: Option<Roles>,
+    /// Another status.
+    pub status: Option<Status>,
+    /// Whether sign-in asks for a second step.
+    pub mfa_enabled: Option<bool>,
+}
+
+impl User {
+    /// Makes a person. Called by [`crate::Organisation::admit`], which gives the number.
+    pub(crate) fn new(
+        id: UserId,
+        organisation: OrganisationId,
+        number: u64,
+        new: NewUser,
+        call: &Call,
+    ) -> Self {
+        let mut user = Self {
+            schema: SCHEMA,
+            id,
+            organisation,
+            number,
+            username: new.username,
+            display_name: new.display_name,
+            email: new.email,
+            phone: new.phone,
+            roles: new.roles,
+            status: Status::Active,
+            mfa_enabled: false,
+            factors: Vec::new(),
+            locks: Locks::default(),
+            recovery: None,
+            emergency: None,
+            password: None,
+            invitation: None,
+            logins: Vec::new(),
+            sessions: Vec::new(),
+            requests: Vec::new(),
+            audit_head: ChainHead::default(),
+            created_at: call.now,
+            updated_at: call.now,
+            journal: Journal::default(),
+        };
+        let note = Note::new(Action::UserCreated).detail("number", number);
+        user.record(call, note.detail("username", user.username.as_str()));
+        user
+    }
+
+    /// Changes the person's profile.
+    pub fn update(&mut self, patch: UserPatch, call: &Call) -> Result<(), Refusal> {
+        self.check_managed_by(call)?;
+        let before = self.clone();
+        if let Some(roles) = patch.roles {
+            self.change_roles(roles, call)?;
+        }
+        if let Some(username) = patch.username {
+            self.username = username;
+        }
+        if let Some(display_name) = patch.display_name {
+            self.display_name = display_name;
+        }
+        if let Some(email) = patch.email {
+            self.email = email;
+        }
+        if let Some(phone) = patch.phone {
+            self.phone = phone;
+        }
+        if let Some(mfa_enabled) = patch.mfa_enabled {
+            self.mfa_enabled = mfa_enabled;
+        }
+        if let Some(status) = patch.status {
+            self.change_status(status, call)?;
+        }
+        let changed = self.differences(&before);
+        if !changed.is_empty() {
+            self.record(call, Note::new(Action::UserUpdated).detail("changed", changed));
+        }
+        Ok(())
+    }
+
+    fn change_roles(&mut self, roles: Roles, call: &Call) -> Result<(), Refusal> {
+        for role in roles.iter().filter(|role| self.roles.iter().all(|held| held != *role)) {
+            call.rank.check_grant(role)?;
+        }
+        if self.roles.highest() == Role::Owner && roles.highest() != Role::Owner && self.is_actor(call) {
+            return Err(Refusal::LastOwner);
+        }
+        self.roles = roles;
+        Ok(())
+    }
+
+    fn change_status(&mut self, status: Status, call: &Call) -> Result<(), Refusal> {
+        // Whoever could disable themselves could leave an installation without an owner.
+        if status == Status::Disabled && self.is_actor(call) {
+            return Err(Invalid::new("status", "nobody can disable themselves").into());
+        }
+        if status == Status::Disabled {
+            self.end_sessions(None, call);
+        }
+        self.status = status;
+        Ok(())
+    }
+
+    /// Names what an update changed; the values stay out of the audit trail, they may be addresses.
+    fn differences(&self, before: &Self) -> Vec<&'static str> {
+        [
+            ("username", self.username != before.username),
+            ("displayName", self.display_name != before.display_name),
+            ("email", self.email != before.email),
+            ("phone", self.phone != before.phone),
+            ("roles", self.roles != before.roles),
+            ("status", self.status != before.status),
+            ("mfaEnabled", self.mfa_enabled != before.mfa_enabled),
+        ]
+        .into_iter()
+        .filter_map(|(name, differs)| differs.then_some(name))
+        .collect()
+    }
+
+    /// Clears the flag *and* the count of methods; returns those that had any.
+    pub fn unlock(&mut self, methods: &[Method], call: &Call) -> Result<Vec<Method>, Refusal> {
+        if matches!(call.rank, Rank::Themselves { .. }) {
+            return Err(Refusal::NotBySelf);
+        }
+        self.check_managed_by(call)?;
+        let unlocked: Vec<Method> = methods.iter().copied().filter(|method| self.locks.clear(*method)).collect();
+        for method in &unlocked {
+            self.record(call, Note::new(Action::MethodUnlocked).method(*method));
+        }
+        Ok(unlocked)
+    }
+
+    /// Deletes all factors, codes, locks and sessions, so the person can enrol anew.
+    pub fn reset(&mut self, policy: &Policy, call: &Call) -> Result<(), Refusal> {
+        self.check_removal_by(policy, call)?;
+        let note = Note::new(Action::FactorReset)
+            .detail("factors", self.factors.len())
+            .detail("recoveryCodes", self.recovery.as_ref().map_or(0, RecoveryCodes::remaining));
+        self.factors.clear();
+        self.recovery = None;
+        self.emergency = None;
+        self.locks = Locks::default();
+        self.logins.clear();
+        self.end_sessions(None, call);
+        self.record(call, note);
+        Ok(())
+    }
+
+    /// Returns a factor.
+    pub fn factor(&self, id: FactorId) -> Result<&Factor, Refusal> {
+        self.factors.iter().find(|factor| factor.id() == id).ok_or(Refusal::NoSuchFactor)
+    }
+
+    /// Returns a factor that is in use.
+    pub fn active_factor(&self, id: FactorId) -> Option<&Held<Active>> {
+        self.active_factors().find(|held| held.id == id)
+    }
+
+    /// Returns the factors in use.
+    pub fn active_factors(&self) -> impl Iterator<Item = &Held<Active>> {
+        self.factors.iter().filter_map(|factor| match factor {
+            Factor::Active(held) => Some(held),
+            Factor::Pending(_) | Factor::Disabled(_) => None,
+        })
+    }
+
+    /// Tells whether a factor is in use. Recovery and emergency codes stand in for factors and do not count.
+    pub fn has_active_factor(&self) -> bool {
+        self.active_factors().next().is_some()
+    }
+
+    /// Tells whether the caller may act on this person: by the ladder, or on themselves in a strong enough session.
+    ///
+    /// A session without a second factor may enrol the first one, but not touch what is there (NIST SP 800-63B-4 §4.1.2:
+    /// authenticate at the level of the new factor before binding it).
+    pub fn check_managed_by(&self, call: &Call) -> Result<(), Refusal> {
+        match call.rank {
+            Rank::Themselves { second_factor } if !second_factor && self.has_active_factor() => {
+                Err(Refusal::SecondFactorNeeded)
+            }
+            rank => rank.check_act_on(self.roles.highest()),
+        }
+    }
+
+    /// Tells whether the caller may take factors away: like [`User::check_managed_by`], but policy may let people do so
+    /// themselves without possession.
+    pub fn check_removal_by(&self, policy: &Policy, call: &Call) -> Result<(), Refusal> {
+        match call.rank {
+            Rank::Themselves { .. } if !policy.self_reset_requires_possession => Ok(()),
+            _ => self.check_managed_by(call),
+        }
+    }
+
+    /// Tells whether the caller is this person.
+    pub fn is_actor(&self, call: &Call) -> bool {
+        call.actor == crate::event::Actor::User(self.id)
+    }
+
+    /// Appends an event to the person's chain.
+    pub(crate) fn record(&mut self, call: &Call, note: Note) {
+        self.updated_at = call.now;
+        let subject = Subject::User(self.id);
+        self.journal.record(&mut self.audit_head, subject, self.organisation, call, note);
+    }
+
+    /// Hands over the events of this change for the commit.
+    pub fn take_records(&mut self) -> Vec<Record> {
+        self.journal.take()
+    }
+
+    /// Tells whether nothing was recorded since the document was read, so there is nothing to commit.
+    pub fn is_unchanged(&self) -> bool {
+        self.journal.is_empty()
+    }
+
+    /// Writes the document as it is stored.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a document has string keys only, so it is always JSON")
+    }
+
+    /// Reads a stored document, also one of an older schema number.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, Unreadable> {
+        if let Ok(user) = serde_json::from_slice::<Self>(bytes)
+            && user.schema == SCHEMA
+        {
+            return Ok(user);
+        }
+        Self::from_older_json(bytes)
+    }
+
+    fn from_older_json(bytes: &[u8]) -> Result<Self, Unreadable> {
+        let mut document: Map<String, Value> = serde_json::from_slice(bytes).map_err(Unreadable::from)?;
+        let schema = document.get("schema").and_then(Value::as_u64).unwrap_or(0);
+        if schema > u64::from(SCHEMA) {
+            return Err(Unreadable(format!("its schema {schema} is newer than {SCHEMA}, which this version knows")));
+        }
+        for upgrade in UPGRADES.iter().skip(usize::try_from(schema.saturating_sub(1)).unwrap_or(0)) {
+            upgrade(&mut document);
+        }
+        document.insert("schema".into(), SCHEMA.into());
+        Ok(serde_json::from_value(Value::Object(document))?)
+    }
+}
+
+/// Brings a document from the schema number of its place (from 1) to the next one.
+const UPGRADES: [fn(&mut Map<String, Value>); SCHEMA as usize - 1] = [roles_become_a_list];
+
+/// Schema 1 had one `role`, and asked for a second step of whoever had a factor.
+fn roles_become_a_list(document: &mut Map<String, Value>) {
+    if let Some(role) = document.remove("role") {
+        document.insert("roles".into(), Value::Array(vec![role]));
+    }
+    let has_factors = document.get("factors").and_then(Value::as_array).is_some_and(|factors| !factors.is_empty());
+    document.entry("mfa_enabled").or_insert(has_factors.into());
+}
+
+/// A stored document that cannot be read. Nothing is decided on it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("read document: {0}")]
+pub struct Unreadable(pub String);
+
+impl From<serde_json::Error> for Unreadable {
+    fn from(error: serde_json::Error) -> Self {
+        // Only the place: serde_json's message may quote the document.
+        Self(format!("not as expected at line {} column {}", error.line(), error.column()))
+    }
+}

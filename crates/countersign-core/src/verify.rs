@@ -1,0 +1,363 @@
+//! Checking a code: the rule everything else exists for.
+//!
+//! A wrong code is an outcome, not an error, so that its count and its event are always committed. What cannot be
+//! decided (a key is missing, a request id was misused) is an error and counts nothing, because nothing was tried.
+
+use crate::{
+    attempt::{Attempt, Code, Target},
+    enrolment::check,
+    event::{Action, Actor, Call, Note},
+    factor::{Active, Held, Kind, otp::Check, recovery::Found},
+    id::FactorId,
+    keyring::{Binding, KeyError, Keyring, Purpose, Tag},
+    lock::{Method, Until},
+    policy::Policy,
+    refusal::Refusal,
+    time::Timestamp,
+    user::{Status, User},
+};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How many attempts with a request id are remembered.
+pub const REMEMBERED_REQUESTS: usize = 8;
+/// How long an attempt with a request id is remembered.
+pub const REMEMBERED_FOR: Duration = Duration::from_secs(300);
+
+/// What an attempt led to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It proved possession.
+    Accepted {
+        /// The factor that was proved; a recovery or emergency code is none.
+        factor: Option<FactorId>,
+        /// Its kind, which also says the authentication method references.
+        kind: Kind,
+    },
+    /// It did not.
+    Rejected {
+        /// Why.
+        reason: Reason,
+        /// Failures that remain before the method locks.
+        attempts_left: u32,
+    },
+    /// The method is locked, or this failure locked it.
+    Locked {
+        /// The method.
+        method: Method,
+        /// Until when.
+        until: Until,
+    },
+    /// The code was right but used before.
+    Replayed,
+    /// The code was right but too late.
+    Expired,
+    /// There is nothing to try the code against.
+    NoFactor,
+}
+
+/// Why an attempt was rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The code is not the right one.
+    WrongCode,
+    /// The person is disabled.
+    UserDisabled,
+}
+
+impl Reason {
+    /// Returns the name used outside.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::WrongCode => "wrong_code",
+            Self::UserDisabled => "user_disabled",
+        }
+    }
+}
+
+impl Verdict {
+    /// Returns the name used outside.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Accepted { .. } => "accepted",
+            Self::Rejected { .. } => "rejected",
+            Self::Locked { .. } => "locked",
+            Self::Replayed => "replayed",
+            Self::Expired => "expired",
+            Self::NoFactor => "no_factor",
+        }
+    }
+
+    /// Tells whether possession was proved.
+    pub const fn is_accepted(&self) -> bool {
+        matches!(self, Self::Accepted { .. })
+    }
+}
+
+/// An attempt that had a request id: its retry gets the same answer, neither a second use nor a second failure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RememberedRequest {
+    request: String,
+    /// The keyed hash of caller, target and code: the id with another attempt gets no answer.
+    fingerprint: Tag,
+    verdict: Verdict,
+    at: Timestamp,
+}
+
+/// What comparing a code with everything it may be found.
+enum Match {
+    Otp { factor: FactorId, kind: Kind, moving_factor: u64 },
+    Recovery { place: usize },
+    Emergency,
+    Used(Kind),
+    Expired(Kind),
+    Wrong,
+}
+
+impl User {
+    /// Checks an attempt, uses up what it proves, counts what it fails.
+    pub fn verify(
+        &mut self,
+        attempt: &Attempt,
+        policy: &Policy,
+        keys: &impl Keyring,
+        call: &Call,
+    ) -> Result<Verdict, Refusal> {
+        let Some(request) = &attempt.request else { return self.judge(attempt, policy, keys, call) };
+
+        let message = fingerprint(attempt, call);
+        let binding =
+            Binding::of_user(Purpose::RequestFingerprint, self.organisation, self.id, Uuid::nil());
+        if let Some(first) = self.remembered(request.as_str(), call.now) {
+            return if keys.matches(&binding, &first.fingerprint, &message)? {
+                Ok(first.verdict.clone())
+            } else {
+                Err(Refusal::RequestIdReused)
+            };
+        }
+        let fingerprint = keys.tag(&binding, None, &message)?;
+        let verdict = self.judge(attempt, policy, keys, call)?;
+        let request = request.as_str().to_owned();
+        self.remember(RememberedRequest { request, fingerprint, verdict: verdict.clone(), at: call.now });
+        Ok(verdict)
+    }
+
+    fn judge(
+        &mut self,
+        attempt: &Attempt,
+        policy: &Policy,
+        keys: &impl Keyring,
+        call: &Call,
+    ) -> Result<Verdict, Refusal> {
+        if self.status == Status::Disabled {
+            return Ok(self.reject_disabled(call));
+        }
+        let Some((method, kind)) = self.method_of(attempt.target, policy) else {
+            self.record(call, Note::new(Action::VerifyRejected).reason("no_factor"));
+            return Ok(Verdict::NoFactor);
+        };
+        if let Some(until) = self.locks.is_locked(method, call.now) {
+            self.record(call, Note::new(Action::VerifyRejected).method(method).reason("locked"));
+            return Ok(Verdict::Locked { method, until });
+        }
+        Ok(match self.find(attempt, policy, keys, call)? {
+            Match::Otp { factor, kind, moving_factor } => {
+                self.burn_factor(factor, moving_factor, call);
+                self.accept(Some(factor), kind, call)
+            }
+            Match::Recovery { place } => {
+                if let Some(codes) = &mut self.recovery {
+                    codes.burn(place, call.now);
+                }
+                self.accept(None, Kind::Recovery, call)
+            }
+            Match::Emergency => {
+                if let Some(code) = &mut self.emergency {
+                    code.used_at = Some(call.now);
+                }
+                self.accept(None, Kind::Emergency, call)
+            }
+            Match::Used(kind) => {
+                self.record(call, Note::new(Action::VerifyRejected).kind(kind).reason("replayed"));
+                Verdict::Replayed
+            }
+            Match::Expired(kind) => {
+                self.record(call, Note::new(Action::VerifyRejected).kind(kind).reason("expired"));
+                Verdict::Expired
+            }
+            Match::Wrong => self.reject_wrong(method, kind, policy, call),
+        })
+    }
+
+    /// Returns the method an attempt counts under and its kind if that is known, or `None` if there is nothing to try.
+    fn method_of(&self, target: Target, policy: &Policy) -> Option<(Method, Option<Kind>)> {
+        let usable = |held: &&Held<Active>| policy.allows(held.proof.kind());
+        match target {
+            Target::AnyOtp => self.active_factors().find(usable).map(|_| (Method::Token, None)),
+            Target::Factor(id) => {
+                self.active_factor(id).filter(usable).map(|held| held.proof.kind()).map(counted)
+            }
+            Target::Kind(kind) if !policy.allows(kind) => None,
+            Target::Kind(Kind::Recovery) => self.recovery.as_ref().map(|_| counted(Kind::Recovery)),
+            Target::Kind(Kind::Emergency) => self.emergency.as_ref().map(|_| counted(Kind::Emergency)),
+            Target::Kind(kind) => {
+                self.active_factors().find(|held| held.proof.kind() == kind).map(|_| counted(kind))
+            }
+        }
+    }
+
+    fn find(
+        &self,
+        attempt: &Attempt,
+        policy: &Policy,
+        keys: &impl Keyring,
+        call: &Call,
+    ) -> Result<Match, KeyError> {
+        match attempt.target {
+            Target::Kind(Kind::Recovery) => self.find_recovery(&attempt.code, keys),
+            Target::Kind(Kind::Emergency) => self.find_emergency(&attempt.code, keys, call),
+            target => self.find_otp(&attempt.code, target, policy, keys, call),
+        }
+    }
+
+    /// Tries a code against every OTP factor the target covers. A fresh match wins over a replay at another factor.
+    fn find_otp(
+        &self,
+        code: &Code,
+        target: Target,
+        policy: &Policy,
+        keys: &impl Keyring,
+        call: &Call,
+    ) -> Result<Match, KeyError> {
+        let mut best = Match::Wrong;
+        for held in self.active_factors() {
+            let kind = held.proof.kind();
+            let is_meant = match target {
+                Target::AnyOtp => true,
+                Target::Kind(meant) => meant == kind,
+                Target::Factor(id) => id == held.id,
+            };
+            if !is_meant || !policy.allows(kind) {
+                continue;
+            }
+            let secret = self.open_secret(held.id, &held.proof, keys)?;
+            match check(&held.proof, &secret, code, policy, call) {
+                Check::Fresh(moving_factor) => return Ok(Match::Otp { factor: held.id, kind, moving_factor }),
+                Check::Used => best = Match::Used(kind),
+                Check::Wrong => {}
+            }
+        }
+        Ok(best)
+    }
+
+    fn find_recovery(&self, code: &Code, keys: &impl Keyring) -> Result<Match, KeyError> {
+        let Some(codes) = &self.recovery else { return Ok(Match::Wrong) };
+        let found = codes.find(code, self.organisation, self.id, keys)?;
+        Ok(matched(found, Kind::Recovery, |place| Match::Recovery { place }))
+    }
+
+    fn find_emergency(&self, code: &Code, keys: &impl Keyring, call: &Call) -> Result<Match, KeyError> {
+        let Some(emergency) = &self.emergency else { return Ok(Match::Wrong) };
+        let found = emergency.find(code, self.organisation, self.id, keys, call.now)?;
+        Ok(matched(found, Kind::Emergency, |_| Match::Emergency))
+    }
+
+    fn accept(&mut self, factor: Option<FactorId>, kind: Kind, call: &Call) -> Verdict {
+        self.locks.clear(kind.method());
+        let note = Note::new(Action::VerifyAccepted).kind(kind);
+        self.record(call, factor.into_iter().fold(note, Note::factor));
+        Verdict::Accepted { factor, kind }
+    }
+
+    fn reject_wrong(&mut self, method: Method, kind: Option<Kind>, policy: &Policy, call: &Call) -> Verdict {
+        match self.count_failure(method, kind, policy, call) {
+            Some(until) => Verdict::Locked { method, until },
+            None => Verdict::Rejected {
+                reason: Reason::WrongCode,
+                attempts_left: self.locks.of(method).attempts_left(&policy.locks),
+            },
+        }
+    }
+
+    fn reject_disabled(&mut self, call: &Call) -> Verdict {
+        let reason = Reason::UserDisabled;
+        self.record(call, Note::new(Action::VerifyRejected).reason(reason.name()));
+        Verdict::Rejected { reason, attempts_left: 0 }
+    }
+
+    /// Counts a wrong code; returns until when the method is locked if that locked it.
+    pub(crate) fn count_failure(
+        &mut self,
+        method: Method,
+        kind: Option<Kind>,
+        policy: &Policy,
+        call: &Call,
+    ) -> Option<Until> {
+        let until = self.locks.fail(method, &policy.locks, call.now);
+        let note = Note::new(Action::VerifyRejected).method(method).reason(Reason::WrongCode.name());
+        self.record(call, kind.into_iter().fold(note, Note::kind));
+        if let Some(until) = until {
+            let shown = match until {
+                Until::Time(at) => at.to_string(),
+                Until::Unlocked => "unlocked".into(),
+            };
+            self.record(call, Note::new(Action::MethodLocked).method(method).detail("until", shown));
+        }
+        until
+    }
+
+    fn remembered(&self, request: &str, now: Timestamp) -> Option<&RememberedRequest> {
+        self.requests.iter().find(|remembered| remembered.request == request && remembered.is_fresh(now))
+    }
+
+    fn remember(&mut self, request: RememberedRequest) {
+        let now = request.at;
+        self.requests.retain(|remembered| remembered.is_fresh(now));
+        if self.requests.len() >= REMEMBERED_REQUESTS {
+            self.requests.remove(0);
+        }
+        self.requests.push(request);
+    }
+}
+
+impl RememberedRequest {
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        now < self.at.after(REMEMBERED_FOR)
+    }
+}
+
+fn counted(kind: Kind) -> (Method, Option<Kind>) {
+    (kind.method(), Some(kind))
+}
+
+fn matched(found: Found, kind: Kind, fresh: impl FnOnce(usize) -> Match) -> Match {
+    match found {
+        Found::Fresh(place) => fresh(place),
+        Found::Used => Match::Used(kind),
+        Found::Expired => Match::Expired(kind),
+        Found::Wrong => Match::Wrong,
+    }
+}
+
+/// Everything that makes an attempt the same attempt: who asks, what it is tried against, what was typed.
+fn fingerprint(attempt: &Attempt, call: &Call) -> Vec<u8> {
+    let actor = match call.actor {
+        Actor::User(id) => id.uuid(),
+        Actor::Client(id) => id.uuid(),
+        Actor::System | Actor::Anonymous => Uuid::nil(),
+    };
+    let (shape, target) = match attempt.target {
+        Target::AnyOtp => (0, Uuid::nil()),
+        Target::Kind(kind) => (1 + kind as u8, Uuid::nil()),
+        Target::Factor(id) => (u8::MAX, id.uuid()),
+    };
+    let mut message = Vec::with_capacity(97);
+    message.extend_from_slice(actor.as_bytes());
+    message.push(shape);
+    message.extend_from_slice(target.as_bytes());
+    message.extend_from_slice(attempt.code.as_str().as_bytes());
+    message
+}

@@ -1,0 +1,349 @@
+//! The store: the only code that commits, and the only place with SQL.
+//!
+//! One primitive changes the world: [`Store::change`] loads a person's document, runs a pure function on it, and commits
+//! the new document with its audit events in one atomic, durable commit, guarded by the document's version. Nothing is
+//! answered before the commit. The function may run more than once, so it has no side effect.
+//!
+//! Each engine is a concrete type with these same operations; the suites in `tests/it/store` run on each.
+
+pub mod sqlite;
+
+use crate::error::Result;
+use countersign_core::{
+    Action, ClientId, Handle, Organisation, OrganisationId, Refusal, Timestamp, User, UserId,
+    event::{ChainHead, Event, Hash, Record, Subject},
+    lock::Method,
+    role::Role,
+    user::Status,
+};
+use sqlite::Sqlite;
+use std::{ops::Range, sync::Arc};
+use uuid::Uuid;
+
+/// The store. Cheap to clone.
+#[derive(Clone)]
+pub enum Store {
+    /// The embedded database.
+    Sqlite(Arc<Sqlite>),
+}
+
+/// Which people a list shows. Each filter is answered from an index, so there is one at a time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum UserFilter {
+    /// Everybody, by number.
+    #[default]
+    All,
+    /// Those whose username begins so (in the form names are matched by), by username.
+    UsernamePrefix(String),
+    /// Those with this status, by number.
+    Status(Status),
+    /// Those whose second step is on or off, by number.
+    MfaEnabled(bool),
+    /// Those whose highest role is this one, by number.
+    Role(Role),
+    /// Those with a lock on this method, by number.
+    Locked(Method),
+}
+
+/// Which audit events a list shows, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Only the chain of this person (who may have been deleted).
+    pub user: Option<UserId>,
+    /// Only this action.
+    pub action: Option<Action>,
+    /// Only at or after this time.
+    pub from: Option<Timestamp>,
+    /// Only before this time.
+    pub until: Option<Timestamp>,
+}
+
+/// A page of a list, and where the next one begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// The cursor to give for the next page; `None` on the last one. Opaque to callers.
+    pub next: Option<String>,
+}
+
+/// An audit row as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRow {
+    /// The row's number: the order of commits.
+    pub row: i64,
+    /// Whose chain it stands in, as the index columns say.
+    pub subject: Uuid,
+    /// The organisation, as the index columns say.
+    pub organisation: OrganisationId,
+    /// The place in the chain, as the index columns say.
+    pub seq: u64,
+    /// The stored hash.
+    pub hash: Hash,
+    /// The exact bytes the hash covers.
+    pub body: Vec<u8>,
+}
+
+/// The last link a document claims, to hold against the audit rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimedHead {
+    /// Whose document it is.
+    pub subject: Subject,
+    /// The head in the document.
+    pub head: ChainHead,
+}
+
+/// A signed statement about all chains at one time, kept in a chain of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The place in order, from 1.
+    pub seq: u64,
+    /// When it was made.
+    pub at: Timestamp,
+    /// The signed statement: a compact JWS.
+    pub jws: String,
+}
+
+/// Runs an operation on whichever engine this is.
+macro_rules! engine {
+    ($store:expr, $engine:ident => $operation:expr) => {
+        match $store {
+            Store::Sqlite($engine) => $operation,
+        }
+    };
+}
+
+impl Store {
+    /// Changes a person of an organisation; `Error::NotFound("user")` if there is none there.
+    ///
+    /// An `Err` of `decide` commits nothing. If `decide` recorded no event, nothing is written, but the answer still waits
+    /// for everything decided before it to be durable.
+    pub async fn change<T: Send + 'static>(
+        &self,
+        organisation: OrganisationId,
+        user: UserId,
+        decide: impl FnMut(&mut User) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T> {
+        engine!(self, engine => engine.change(organisation, user, decide).await)
+    }
+
+    /// Creates a person: `admit` changes the organisation and returns the person; both are committed with their events.
+    ///
+    /// `Error::Conflict("username" | "email" | "id")` names what is taken.
+    pub async fn create(
+        &self,
+        organisation: OrganisationId,
+        admit: impl FnMut(&mut Organisation) -> Result<User, Refusal> + Send + 'static,
+    ) -> Result<User> {
+        engine!(self, engine => engine.create(organisation, admit).await)
+    }
+
+    /// Removes a person; `dismiss` records it in the organisation's chain. The person's audit rows stay.
+    pub async fn remove(
+        &self,
+        organisation: OrganisationId,
+        user: UserId,
+        dismiss: impl FnMut(&mut Organisation, &User) -> Result<(), Refusal> + Send + 'static,
+    ) -> Result<()> {
+        engine!(self, engine => engine.remove(organisation, user, dismiss).await)
+    }
+
+    /// Returns a person of an organisation.
+    pub async fn user(&self, organisation: OrganisationId, user: UserId) -> Result<Option<User>> {
+        engine!(self, engine => engine.user(organisation, user).await)
+    }
+
+    /// Returns the id of the person a handle names in an organisation.
+    pub async fn find(&self, organisation: OrganisationId, handle: &Handle) -> Result<Option<UserId>> {
+        engine!(self, engine => engine.find(organisation, handle).await)
+    }
+
+    /// Returns a page of people; `after` is the cursor of the page before. `Error::Refused(Invalid{field: "after"})` if it
+    /// is not one of ours.
+    pub async fn users(
+        &self,
+        organisation: OrganisationId,
+        filter: &UserFilter,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<User>> {
+        engine!(self, engine => engine.users(organisation, filter, after, limit).await)
+    }
+
+    /// Returns an organisation. Answered from memory.
+    pub async fn organisation(&self, id: OrganisationId) -> Result<Option<Arc<Organisation>>> {
+        engine!(self, engine => engine.organisation(id).await)
+    }
+
+    /// Returns the organisation a slug names (in the form names are matched by).
+    pub async fn organisation_by_slug(&self, slug: &str) -> Result<Option<Arc<Organisation>>> {
+        engine!(self, engine => engine.organisation_by_slug(slug).await)
+    }
+
+    /// Returns the organisation a client belongs to. Answered from memory.
+    pub async fn organisation_of_client(&self, client: ClientId) -> Result<Option<Arc<Organisation>>> {
+        engine!(self, engine => engine.organisation_of_client(client).await)
+    }
+
+    /// Returns a page of organisations, oldest first.
+    pub async fn organisations(&self, after: Option<&str>, limit: usize) -> Result<Page<Arc<Organisation>>> {
+        engine!(self, engine => engine.organisations(after, limit).await)
+    }
+
+    /// Creates an organisation with its first event; `Error::Conflict("slug" | "id")` names what is taken.
+    pub async fn create_organisation(&self, organisation: Organisation) -> Result<Arc<Organisation>> {
+        engine!(self, engine => engine.create_organisation(organisation).await)
+    }
+
+    /// Changes an organisation, as [`Store::change`] does a person.
+    pub async fn change_organisation<T: Send + 'static>(
+        &self,
+        organisation: OrganisationId,
+        decide: impl FnMut(&mut Organisation) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T> {
+        engine!(self, engine => engine.change_organisation(organisation, decide).await)
+    }
+
+    /// Returns a page of an organisation's audit events, newest first.
+    pub async fn audit(
+        &self,
+        organisation: OrganisationId,
+        filter: &AuditFilter,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<Event>> {
+        engine!(self, engine => engine.audit(organisation, filter, after, limit).await)
+    }
+
+    /// Returns up to `limit` audit rows of all organisations in the order of their commits, after row number `after`.
+    pub async fn audit_rows(&self, after: i64, limit: usize) -> Result<Vec<AuditRow>> {
+        engine!(self, engine => engine.audit_rows(after, limit).await)
+    }
+
+    /// Returns the heads all documents claim, organisations first, in keyset pages.
+    pub async fn claimed_heads(&self, after: Option<&str>, limit: usize) -> Result<Page<ClaimedHead>> {
+        engine!(self, engine => engine.claimed_heads(after, limit).await)
+    }
+
+    /// Appends a checkpoint; `Error::Conflict("checkpoint")` if its place is taken.
+    pub async fn append_checkpoint(&self, checkpoint: Checkpoint) -> Result<()> {
+        engine!(self, engine => engine.append_checkpoint(checkpoint).await)
+    }
+
+    /// Returns all checkpoints after a place, oldest first, at most `limit`.
+    pub async fn checkpoints(&self, after: u64, limit: usize) -> Result<Vec<Checkpoint>> {
+        engine!(self, engine => engine.checkpoints(after, limit).await)
+    }
+
+    /// Returns the newest checkpoint.
+    pub async fn last_checkpoint(&self) -> Result<Option<Checkpoint>> {
+        engine!(self, engine => engine.last_checkpoint().await)
+    }
+
+    /// Notes that a token is revoked until it would have expired anyway. Doing so twice does no harm.
+    pub async fn revoke_token(&self, token: Uuid, expires_at: Timestamp) -> Result<()> {
+        engine!(self, engine => engine.revoke_token(token, expires_at).await)
+    }
+
+    /// Tells whether a token is revoked. Answered from memory.
+    pub fn is_revoked(&self, token: Uuid) -> bool {
+        engine!(self, engine => engine.is_revoked(token))
+    }
+
+    /// Forgets revocations of tokens that have expired.
+    pub async fn forget_revocations(&self, now: Timestamp) -> Result<()> {
+        engine!(self, engine => engine.forget_revocations(now).await)
+    }
+
+    /// Returns a value of the installation (keys, canary), `None` if it was never set.
+    pub async fn meta(&self, name: &'static str) -> Result<Option<Vec<u8>>> {
+        engine!(self, engine => engine.meta(name).await)
+    }
+
+    /// Sets a value of the installation if there is none; returns the one that stands.
+    pub async fn meta_once(&self, name: &'static str, value: Vec<u8>) -> Result<Vec<u8>> {
+        engine!(self, engine => engine.meta_once(name, value).await)
+    }
+
+    /// Makes a durable commit that changes nothing of meaning: what an unknown user costs, so that time tells nothing.
+    pub async fn commit_decoy(&self) -> Result<()> {
+        engine!(self, engine => engine.commit_decoy().await)
+    }
+
+    /// Proves before serving that the engine keeps its promises: replay refused in a scratch record, versions guarded,
+    /// the clock not behind the newest record. The error says what failed.
+    pub async fn self_test(&self, now: Timestamp) -> Result<()> {
+        engine!(self, engine => engine.self_test(now).await)
+    }
+
+    /// Tells whether a durable commit goes through; readiness asks this.
+    pub async fn ping(&self) -> Result<()> {
+        engine!(self, engine => engine.ping().await)
+    }
+
+    /// Returns what the metrics show of the store.
+    pub fn gauges(&self) -> Gauges {
+        engine!(self, engine => engine.gauges())
+    }
+
+    /// Lets the writer finish what waits, checkpoints the log, and closes. Later operations fail with `Error::Busy`.
+    pub async fn close(&self) {
+        engine!(self, engine => engine.close().await);
+    }
+}
+
+/// Numbers about the store, since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Gauges {
+    /// Durable commits.
+    pub commits: u64,
+    /// Changes in those commits.
+    pub changes: u64,
+    /// Changes that wait for the writer now.
+    pub waiting: u64,
+    /// Seconds the last commit took.
+    pub last_commit_seconds: f64,
+    /// Seconds one write to durable storage took when the store was opened.
+    pub fsync_seconds: f64,
+    /// Bytes in the write-ahead log.
+    pub wal_bytes: u64,
+}
+
+/// What a document's index columns hold: derived here and nowhere else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexColumns {
+    /// The username in the form it is matched by.
+    pub username_key: String,
+    /// The address in the form it is matched by.
+    pub email_key: Option<String>,
+    /// The rank of the highest role, 0 for a member.
+    pub role: u8,
+    /// Whether the person is active.
+    pub is_active: bool,
+    /// Whether their second step is on.
+    pub mfa_enabled: bool,
+    /// The methods that carry a lock, one bit each.
+    pub locked_methods: u8,
+}
+
+impl IndexColumns {
+    /// Derives the columns from a document.
+    pub fn of(user: &User) -> Self {
+        Self {
+            username_key: user.username.key(),
+            email_key: user.email.as_ref().map(countersign_core::profile::Email::key),
+            role: user.roles.highest() as u8,
+            is_active: user.status == Status::Active,
+            mfa_enabled: user.mfa_enabled,
+            locked_methods: user.locks.locked_bits(),
+        }
+    }
+}
+
+/// The rows an audit commit appends, in order. Shared by the engines so that both store the same bytes.
+pub(crate) type Records = Vec<Record>;
+
+/// A span of time, half open, in milliseconds.
+pub(crate) fn time_span(filter: &AuditFilter) -> Range<i64> {
+    filter.from.map_or(i64::MIN, Timestamp::millis)..filter.until.map_or(i64::MAX, Timestamp::millis)
+}
