@@ -1,9 +1,9 @@
 //! The accept loop: sockets in, requests to the router, and no way to hold a connection for nothing.
 //!
 //! Each connection is one task. It serves HTTP/1.1 or HTTP/2 and, in the same task, watches how long the client
-//! keeps us waiting. A request pays two clock readings and a few atomic stores for it: hyper's own header timer
-//! would take the runtime's timer lock twice per request, and would close an idle HTTP/1.1 connection as early as
-//! one that trickles its headers.
+//! keeps us waiting. A request pays for the watch with two clock readings and a few atomic stores; no lock is
+//! taken. We do without hyper's header timer because it starts when a connection falls idle: it would have to
+//! choose between closing kept connections after seconds and letting a head trickle in for minutes.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -119,7 +119,7 @@ pub struct Peer(pub SocketAddr);
 pub struct Drained {
     /// Connections that ended by themselves in time.
     pub finished: usize,
-    /// Connections cut with a request in flight.
+    /// Connections that had not ended by then, and were cut.
     pub cut: usize,
 }
 
