@@ -2,8 +2,8 @@
 
 use crate::{
     id::ClientId,
-    keyring::{Binding, KeyError, Keyring, Purpose, Tag},
     id::OrganisationId,
+    keyring::{Binding, KeyError, Keyring, Purpose, Tag},
     profile::DisplayName,
     role::{Rank, Scope},
     secret::Secret,
@@ -101,7 +101,8 @@ impl Client {
     /// Adds a secret; the one before stays good for `overlap`, older ones go.
     pub(crate) fn rotate_secret(&mut self, secret: StoredSecret, overlap: Duration) {
         let ends = secret.created_at.after(overlap);
-        self.secrets.retain(|stored| stored.expires_at.is_none_or(|expires_at| expires_at > secret.created_at));
+        self.secrets
+            .retain(|stored| stored.expires_at.is_none_or(|expires_at| expires_at > secret.created_at));
         for stored in &mut self.secrets {
             stored.expires_at = Some(stored.expires_at.map_or(ends, |earlier| earlier.min(ends)));
         }

@@ -124,7 +124,9 @@ impl User {
         call: &Call,
     ) -> Result<Activation, Refusal> {
         let place = self.place_of(id)?;
-        let Factor::Pending(held) = &self.factors[place] else { return Err(self.factors[place].wrong_state()) };
+        let Factor::Pending(held) = &self.factors[place] else {
+            return Err(self.factors[place].wrong_state());
+        };
         let kind = held.proof.kind();
         if !policy.allows(kind) {
             return Err(Refusal::KindForbidden(kind));
@@ -222,7 +224,9 @@ impl User {
     ) -> Result<Resync, Refusal> {
         self.check_managed_by(call)?;
         let place = self.place_of(id)?;
-        let Factor::Active(held) = &self.factors[place] else { return Err(self.factors[place].wrong_state()) };
+        let Factor::Active(held) = &self.factors[place] else {
+            return Err(self.factors[place].wrong_state());
+        };
         let Proof::Hotp(hotp) = &held.proof else {
             return Err(Refusal::WrongState("not counter-based"));
         };
@@ -239,13 +243,20 @@ impl User {
             }
             None => {
                 self.count_failure(Method::Token, Some(Kind::Hotp), policy, call);
-                Ok(Resync::Rejected { attempts_left: self.locks.of(Method::Token).attempts_left(&policy.locks) })
+                Ok(Resync::Rejected {
+                    attempts_left: self.locks.of(Method::Token).attempts_left(&policy.locks),
+                })
             }
         }
     }
 
     /// Opens the sealed secret of one of the person's factors.
-    pub fn open_secret(&self, id: FactorId, proof: &Proof, keys: &impl Keyring) -> Result<OtpSecret, KeyError> {
+    pub fn open_secret(
+        &self,
+        id: FactorId,
+        proof: &Proof,
+        keys: &impl Keyring,
+    ) -> Result<OtpSecret, KeyError> {
         let binding = Binding::of_user(Purpose::OtpSecret, self.organisation, self.id, id.uuid());
         let sealed = match proof {
             Proof::Totp(totp) => &totp.secret,

@@ -173,7 +173,10 @@ impl Locks {
         if self.failures() >= ACCOUNT_FAILURE_LIMIT {
             return Method::ALL.iter().fold(0, |bits, method| bits | method.bit());
         }
-        self.0.iter().filter(|(_, lock)| lock.locked_at.is_some()).fold(0, |bits, (method, _)| bits | method.bit())
+        self.0
+            .iter()
+            .filter(|(_, lock)| lock.locked_at.is_some())
+            .fold(0, |bits, (method, _)| bits | method.bit())
     }
 }
 

@@ -117,7 +117,8 @@ impl Organisation {
             return Ok(());
         }
         self.policy = policy;
-        let shown = serde_json::to_value(&self.policy).expect("a policy has string keys only, so it is always JSON");
+        let shown =
+            serde_json::to_value(&self.policy).expect("a policy has string keys only, so it is always JSON");
         self.record(call, Note::new(Action::PolicyChanged).detail("policy", shown));
         Ok(())
     }
@@ -236,7 +237,10 @@ impl Organisation {
     pub fn from_json(bytes: &[u8]) -> Result<Self, Unreadable> {
         let organisation: Self = serde_json::from_slice(bytes)?;
         if organisation.schema != SCHEMA {
-            return Err(Unreadable(format!("its schema is {}, this version knows {SCHEMA}", organisation.schema)));
+            return Err(Unreadable(format!(
+                "its schema is {}, this version knows {SCHEMA}",
+                organisation.schema
+            )));
         }
         Ok(organisation)
     }

@@ -69,7 +69,10 @@ impl NewPassword {
             return Err(Invalid::new(field, format!("expected {SHORTEST} to {LONGEST} characters")));
         }
         if is_guessable(password.expose(), own_names) {
-            return Err(Invalid::new(field, "this password is easily guessed; use several words or a generated one"));
+            return Err(Invalid::new(
+                field,
+                "this password is easily guessed; use several words or a generated one",
+            ));
         }
         Ok(Self(password))
     }
@@ -97,7 +100,9 @@ fn is_guessable(password: &str, own_names: &[&str]) -> bool {
     is_repetition(&folded)
         || is_run(&folded)
         || COMMON_STEMS.iter().any(|stem| is_mostly(&plain, stem))
-        || own.into_iter().any(|name| folded.contains(&name) && folded.chars().count() < name.chars().count() + 8)
+        || own
+            .into_iter()
+            .any(|name| folded.contains(&name) && folded.chars().count() < name.chars().count() + 8)
 }
 
 fn unleet(c: char) -> char {
@@ -131,9 +136,9 @@ fn is_run(text: &str) -> bool {
     let follows = |pair: &&[char]| {
         let (a, b) = (pair[0], pair[1]);
         u32::from(a).abs_diff(u32::from(b)) == 1
-            || ROWS.iter().any(|row| {
-                matches!((row.find(a), row.find(b)), (Some(x), Some(y)) if x.abs_diff(y) == 1)
-            })
+            || ROWS
+                .iter()
+                .any(|row| matches!((row.find(a), row.find(b)), (Some(x), Some(y)) if x.abs_diff(y) == 1))
     };
     let steps = chars.windows(2).filter(follows).count();
     steps * 4 >= chars.len().saturating_sub(1) * 3
@@ -265,7 +270,8 @@ mod tests {
 
     #[test]
     fn several_words_and_generated_ones_pass() {
-        for good in ["correct horse battery staple", "Tr4vel-light-9", "zk3VwQ8mLp0x", "  spaces are fine  "] {
+        for good in ["correct horse battery staple", "Tr4vel-light-9", "zk3VwQ8mLp0x", "  spaces are fine  "]
+        {
             assert!(NewPassword::parse("password", good, &["ada"]).is_ok(), "{good}");
         }
     }

@@ -273,7 +273,8 @@ impl User {
         call: &Call,
     ) -> Result<Refresh, Refusal> {
         let is_usable = |session: &Session| session.client.is_none() || session.client == client;
-        let session = self.session(id, call.now).filter(|session| is_usable(session)).ok_or(Refusal::TokenGone)?;
+        let session =
+            self.session(id, call.now).filter(|session| is_usable(session)).ok_or(Refusal::TokenGone)?;
         if self.status == Status::Disabled {
             return Err(Refusal::TokenGone);
         }

@@ -88,7 +88,8 @@ impl Person {
         let totp = FactorId::generate(now, &mut rng);
         let hotp = FactorId::generate(now, &mut rng);
         let call = Call::system(now);
-        let seal = |factor| seal_secret(&OpenKeyring, user.organisation, user.id, factor, &secret).expect("seal");
+        let seal =
+            |factor| seal_secret(&OpenKeyring, user.organisation, user.id, factor, &secret).expect("seal");
         let proofs = [
             (totp, Proof::Totp(Totp::new(&policy.totp, seal(totp)))),
             (hotp, Proof::Hotp(Hotp::new(&policy.hotp, 0, seal(hotp)))),
@@ -98,11 +99,19 @@ impl Person {
         }
         let recovery: Vec<_> = (0..policy.recovery_codes).map(|_| ScratchCode::generate(&mut rng)).collect();
         let salt = Uuid::from_u128(1);
-        let set = RecoveryCodes::new(&recovery, salt, user.organisation, user.id, &OpenKeyring, now).expect("hash");
+        let set =
+            RecoveryCodes::new(&recovery, salt, user.organisation, user.id, &OpenKeyring, now).expect("hash");
         user.replace_recovery_codes(set, &policy, &call).expect("recovery codes");
         let emergency = ScratchCode::generate(&mut rng);
         let issued = EmergencyCode::new(
-            &emergency, salt, None, user.organisation, user.id, &policy, &OpenKeyring, now,
+            &emergency,
+            salt,
+            None,
+            user.organisation,
+            user.id,
+            &policy,
+            &OpenKeyring,
+            now,
         );
         user.issue_emergency_code(issued.expect("emergency code"), &policy, &call).expect("emergency code");
         user.take_records();
@@ -157,7 +166,8 @@ pub(crate) fn user_with_role(role: Role) -> User {
     let call = Call::system(START);
     let id = OrganisationId::generate(START, &mut rng);
     let slug = Username::parse("slug", "acme").expect("slug");
-    let mut organisation = Organisation::new(id, slug, DisplayName::parse("name", "Acme").expect("name"), &call);
+    let mut organisation =
+        Organisation::new(id, slug, DisplayName::parse("name", "Acme").expect("name"), &call);
     let new = NewUser {
         username: Username::parse("username", "ada").expect("username"),
         display_name: None,

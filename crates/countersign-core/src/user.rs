@@ -268,7 +268,8 @@ impl User {
             return Err(Refusal::NotBySelf);
         }
         self.check_managed_by(call)?;
-        let unlocked: Vec<Method> = methods.iter().copied().filter(|method| self.locks.clear(*method)).collect();
+        let unlocked: Vec<Method> =
+            methods.iter().copied().filter(|method| self.locks.clear(*method)).collect();
         for method in &unlocked {
             self.record(call, Note::new(Action::MethodUnlocked).method(*method));
         }
@@ -377,7 +378,9 @@ impl User {
         let mut document: Map<String, Value> = serde_json::from_slice(bytes).map_err(Unreadable::from)?;
         let schema = document.get("schema").and_then(Value::as_u64).unwrap_or(0);
         if schema > u64::from(SCHEMA) {
-            return Err(Unreadable(format!("its schema {schema} is newer than {SCHEMA}, which this version knows")));
+            return Err(Unreadable(format!(
+                "its schema {schema} is newer than {SCHEMA}, which this version knows"
+            )));
         }
         for upgrade in UPGRADES.iter().skip(usize::try_from(schema.saturating_sub(1)).unwrap_or(0)) {
             upgrade(&mut document);
@@ -395,7 +398,8 @@ fn roles_become_a_list(document: &mut Map<String, Value>) {
     if let Some(role) = document.remove("role") {
         document.insert("roles".into(), Value::Array(vec![role]));
     }
-    let has_factors = document.get("factors").and_then(Value::as_array).is_some_and(|factors| !factors.is_empty());
+    let has_factors =
+        document.get("factors").and_then(Value::as_array).is_some_and(|factors| !factors.is_empty());
     document.entry("mfa_enabled").or_insert(has_factors.into());
 }
 

@@ -129,8 +129,7 @@ impl User {
         let Some(request) = &attempt.request else { return self.judge(attempt, policy, keys, call) };
 
         let message = fingerprint(attempt, call);
-        let binding =
-            Binding::of_user(Purpose::RequestFingerprint, self.organisation, self.id, Uuid::nil());
+        let binding = Binding::of_user(Purpose::RequestFingerprint, self.organisation, self.id, Uuid::nil());
         if let Some(first) = self.remembered(request.as_str(), call.now) {
             return if keys.matches(&binding, &first.fingerprint, &message)? {
                 Ok(first.verdict.clone())
@@ -245,7 +244,9 @@ impl User {
             }
             let secret = self.open_secret(held.id, &held.proof, keys)?;
             match check(&held.proof, &secret, code, policy, call) {
-                Check::Fresh(moving_factor) => return Ok(Match::Otp { factor: held.id, kind, moving_factor }),
+                Check::Fresh(moving_factor) => {
+                    return Ok(Match::Otp { factor: held.id, kind, moving_factor });
+                }
                 Check::Used => best = Match::Used(kind),
                 Check::Wrong => {}
             }

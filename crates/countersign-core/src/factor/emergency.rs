@@ -1,6 +1,10 @@
 //! Emergency codes: issued by an administrator to somebody who cannot reach their factors. One at a time, good once.
 
-use super::{Kind, recovery::Found, scratch::{self, ScratchCode}};
+use super::{
+    Kind,
+    recovery::Found,
+    scratch::{self, ScratchCode},
+};
 use crate::{
     attempt::Code,
     event::{Action, Call, Note},
@@ -37,7 +41,10 @@ const SHORTEST: Duration = Duration::from_secs(60);
 
 impl EmergencyCode {
     /// Hashes a freshly drawn code. `life` is 60 seconds to the policy's longest, which it defaults to.
-    #[expect(clippy::too_many_arguments, reason = "each is a different thing the hash or the expiry depends on")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a different thing the hash or the expiry depends on"
+    )]
     pub fn new(
         code: &ScratchCode,
         salt: Uuid,

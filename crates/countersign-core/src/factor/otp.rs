@@ -75,13 +75,19 @@ impl OtpSecret {
     /// Reads a secret as people type it: Base32, blanks, hyphens, case and padding ignored.
     pub fn from_base32(field: &str, text: &str) -> Result<Self, Invalid> {
         let plain = Secret::new(
-            text.chars().filter(|c| !c.is_whitespace() && !"-=".contains(*c)).collect::<String>().to_ascii_uppercase(),
+            text.chars()
+                .filter(|c| !c.is_whitespace() && !"-=".contains(*c))
+                .collect::<String>()
+                .to_ascii_uppercase(),
         );
         let bytes = BASE32_NOPAD
             .decode(plain.expose().as_bytes())
             .map_err(|_| Invalid::new(field, "expected a Base32 secret"))?;
         if !(IMPORT_MIN_BYTES..=IMPORT_MAX_BYTES).contains(&bytes.len()) {
-            return Err(Invalid::new(field, format!("expected {IMPORT_MIN_BYTES} to {IMPORT_MAX_BYTES} bytes")));
+            return Err(Invalid::new(
+                field,
+                format!("expected {IMPORT_MIN_BYTES} to {IMPORT_MAX_BYTES} bytes"),
+            ));
         }
         Ok(Self(bytes.into()))
     }
@@ -326,7 +332,11 @@ mod tests {
             for ((algorithm, length), expected) in algorithms.into_iter().zip(columns) {
                 for digits in 6..=8 {
                     let code = Generator::new(algorithm, digits, &rfc_secret(length)).code_at(time / 30);
-                    assert_eq!(code.expose(), &expected[8 - usize::from(digits)..], "{algorithm:?} at {time}");
+                    assert_eq!(
+                        code.expose(),
+                        &expected[8 - usize::from(digits)..],
+                        "{algorithm:?} at {time}"
+                    );
                 }
             }
         }
@@ -399,7 +409,8 @@ mod tests {
 
     #[test]
     fn a_typed_secret_may_have_blanks_lower_case_and_padding() {
-        let secret = OtpSecret::from_base32("secret", "gezd gnbv-gy3t qojq gezd gnbv gy3t qojq====").expect("secret");
+        let secret =
+            OtpSecret::from_base32("secret", "gezd gnbv-gy3t qojq gezd gnbv gy3t qojq====").expect("secret");
 
         assert_eq!(secret.expose(), rfc_secret(20).expose());
         assert_eq!(secret.to_base32().expose(), "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ");

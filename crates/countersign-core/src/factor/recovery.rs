@@ -1,6 +1,9 @@
 //! Recovery codes: a set drawn at once, each good once, replaced only as a whole.
 
-use super::{Kind, scratch::{self, ScratchCode}};
+use super::{
+    Kind,
+    scratch::{self, ScratchCode},
+};
 use crate::{
     attempt::Code,
     event::{Action, Call, Note},
@@ -61,7 +64,9 @@ impl RecoveryCodes {
         let binding = Binding::of_user(Purpose::RecoveryCode, organisation, user, salt);
         let codes = codes
             .iter()
-            .map(|code| Ok(StoredCode { tag: keys.tag(&binding, None, code.canonical().as_bytes())?, used_at: None }))
+            .map(|code| {
+                Ok(StoredCode { tag: keys.tag(&binding, None, code.canonical().as_bytes())?, used_at: None })
+            })
             .collect::<Result<_, KeyError>>()?;
         Ok(Self { salt, created_at: now, codes })
     }
@@ -112,7 +117,10 @@ impl User {
         }
         let count = codes.codes.len();
         self.recovery = Some(codes);
-        self.record(call, Note::new(Action::RecoveryCodesReplaced).kind(Kind::Recovery).detail("count", count));
+        self.record(
+            call,
+            Note::new(Action::RecoveryCodesReplaced).kind(Kind::Recovery).detail("count", count),
+        );
         Ok(())
     }
 }
