@@ -87,8 +87,9 @@ impl RecoveryCodes {
         let Some(first) = self.codes.first() else { return Ok(Found::Wrong) };
         let binding = Binding::of_user(Purpose::RecoveryCode, organisation, user, self.salt);
         let tag = keys.tag(&binding, Some(first.tag.key), scratch::canonical(code).expose().as_bytes())?;
-        let place = self.codes.iter().enumerate().filter(|(_, stored)| stored.tag.equals(&tag)).last();
-        Ok(match place {
+        let places = self.codes.iter().enumerate().filter(|(_, stored)| stored.tag.equals(&tag));
+        // Not `next_back`, which would stop at the first match.
+        Ok(match places.fold(None, |_, found| Some(found)) {
             Some((_, StoredCode { used_at: Some(_), .. })) => Found::Used,
             Some((place, _)) => Found::Fresh(place),
             None => Found::Wrong,
