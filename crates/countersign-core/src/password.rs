@@ -94,12 +94,14 @@ const COMMON_STEMS: &[&str] = &include!("testdata/common_stems.rs");
 /// Recognises what guessing programs try first: common words with decoration, own names, runs and repetitions.
 fn is_guessable(password: &str, own_names: &[&str]) -> bool {
     let folded = matching_key(password);
-    let plain: String = folded.chars().map(unleet).filter(char::is_ascii_alphabetic).collect();
+    let letters = |text: &str| text.chars().map(unleet).filter(char::is_ascii_alphabetic).collect::<String>();
+    // Digits inside a word stand for letters; those at its ends are as often just digits, so both readings count.
+    let readings = [letters(&folded), letters(folded.trim_matches(|c: char| !c.is_alphabetic()))];
     let own = own_names.iter().map(|name| matching_key(name)).filter(|name| name.chars().count() >= 3);
 
     is_repetition(&folded)
         || is_run(&folded)
-        || COMMON_STEMS.iter().any(|stem| is_mostly(&plain, stem))
+        || COMMON_STEMS.iter().any(|stem| readings.iter().any(|letters| is_mostly(letters, stem)))
         || own
             .into_iter()
             .any(|name| folded.contains(&name) && folded.chars().count() < name.chars().count() + 8)
