@@ -240,6 +240,8 @@ impl User {
             return Err(Invalid::new("status", "nobody can disable themselves").into());
         }
         if status == Status::Disabled {
+            // An open login could enrol a factor and become a session without any code being judged.
+            self.logins.clear();
             self.end_sessions(None, call);
         }
         self.status = status;
