@@ -171,7 +171,7 @@ impl User {
         call: &Call,
     ) -> Result<SecondStep, Refusal> {
         let open = self.open_login(login, call)?;
-        let verdict = self.verify(attempt, policy, keys, call)?;
+        let verdict = self.verify_for(login.uuid(), attempt, policy, keys, call)?;
         let Verdict::Accepted { kind, .. } = verdict else { return Ok(SecondStep::Refused(verdict)) };
 
         Ok(SecondStep::Session(self.finish_login(&open, kind, session, policy, call)))
@@ -316,4 +316,218 @@ fn push_bounded<T>(items: &mut Vec<T>, item: T, limit: usize) {
         items.remove(0);
     }
     items.push(item);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        attempt::Target,
+        role::Role,
+        testing::{OpenKeyring, Person, WRONG, attempt, checked, new_session, newcomer, typed, with_request},
+        user::UserPatch,
+        verify::Reason,
+    };
+
+    /// Somebody with a password; with all kinds of factors or with none.
+    fn with_password(mut person: Person) -> Person {
+        person.set_password();
+        person.user.take_records();
+        person
+    }
+
+    fn second_step(person: &mut Person, login: LoginId, attempt: &Attempt) -> Result<SecondStep, Refusal> {
+        let call = person.nobody();
+        let session = new_session(99).session;
+        person.user.second_step(login, attempt, session, &person.policy, &OpenKeyring, &call)
+    }
+
+    fn enrol_in_login(person: &mut Person, login: LoginId, number: u128) -> Result<FactorId, Refusal> {
+        let factor = person.new_totp(number);
+        let (id, call) = (factor.0, person.themselves(false));
+        person.user.enrol_in_login(login, factor, &person.policy, &call).map(|()| id)
+    }
+
+    fn activate_in_login(
+        person: &mut Person,
+        login: LoginId,
+        factor: FactorId,
+        code: &str,
+    ) -> Result<EnrolmentStep, Refusal> {
+        let call = person.themselves(false);
+        let (code, session) = (typed(code), new_session(98).session);
+        person.user.activate_in_login(login, factor, &code, session, &person.policy, &OpenKeyring, &call)
+    }
+
+    fn refresh(person: &mut Person, session: &Session, generation: u32) -> Result<Refresh, Refusal> {
+        let call = person.nobody();
+        person.user.refresh(session.id, generation, session.client, &call)
+    }
+
+    #[test]
+    fn without_a_second_step_the_password_signs_in() {
+        let mut person = with_password(newcomer());
+
+        let outcome = person.sign_in(1, true);
+
+        let SignIn::Session(session) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(session.amr, ["pwd"]);
+        assert!(!session.has_second_factor());
+        assert_eq!(person.happened(), ["login.succeeded"]);
+    }
+
+    #[test]
+    fn a_second_step_finishes_the_sign_in() {
+        let mut person = with_password(Person::new());
+        let outcome = person.sign_in(1, true);
+        let SignIn::SecondStep { login, has_factor } = outcome else { panic!("{outcome:?}") };
+        assert!(has_factor && person.user.sessions.is_empty());
+
+        let code = attempt(&person.totp_code(0), Target::AnyOtp);
+        let outcome = second_step(&mut person, login.id, &code);
+
+        let Ok(SecondStep::Session(session)) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(session.amr, ["pwd", "otp", "mfa"]);
+        assert!(session.has_second_factor());
+        assert_eq!(person.user.sessions, [session]);
+        assert_eq!(person.happened(), ["login.first_factor", "verify.accepted", "login.succeeded"]);
+    }
+
+    #[test]
+    fn a_policy_without_second_steps_never_asks_for_one_and_an_enforcing_one_always_does() {
+        let mut person = with_password(Person::new());
+        person.policy.requirement = Requirement::Off;
+        assert!(matches!(person.sign_in(1, true), SignIn::Session(_)));
+
+        let mut person = with_password(newcomer());
+        person.policy.requirement = Requirement::Enforced;
+        assert!(matches!(person.sign_in(1, true), SignIn::SecondStep { has_factor: false, .. }));
+    }
+
+    #[test]
+    fn a_refused_second_step_leaves_the_login_open() {
+        let mut person = with_password(Person::new());
+        let login = person.open_login(1);
+
+        let refused = second_step(&mut person, login, &attempt(WRONG, Target::AnyOtp));
+        let right = attempt(&person.totp_code(0), Target::AnyOtp);
+        let accepted = second_step(&mut person, login, &right);
+
+        let verdict = Verdict::Rejected { reason: Reason::WrongCode, attempts_left: 4 };
+        assert_eq!(refused, Ok(SecondStep::Refused(verdict)));
+        assert!(matches!(accepted, Ok(SecondStep::Session(_))));
+    }
+
+    #[test]
+    fn a_login_is_used_once() {
+        let mut person = with_password(Person::new());
+        let login = person.open_login(1);
+        let first = attempt(&person.totp_code(0), Target::AnyOtp);
+        second_step(&mut person, login, &first).expect("first");
+
+        let next = attempt(&person.totp_code(1), Target::AnyOtp);
+
+        assert_eq!(second_step(&mut person, login, &next), Err(Refusal::TokenGone));
+    }
+
+    #[test]
+    fn a_login_expires() {
+        let mut person = with_password(Person::new());
+        let login = person.open_login(1);
+
+        person.wait(person.policy.sessions.second_step_seconds);
+        let code = attempt(&person.totp_code(0), Target::AnyOtp);
+
+        assert_eq!(second_step(&mut person, login, &code), Err(Refusal::TokenGone));
+    }
+
+    #[test]
+    fn only_the_newest_logins_stay_open() {
+        let mut person = with_password(Person::new());
+        let logins: Vec<LoginId> =
+            (0..=LOGIN_LIMIT as u128).map(|number| person.open_login(number)).collect();
+        let code = attempt(&person.totp_code(0), Target::AnyOtp);
+
+        assert_eq!(person.user.logins.len(), LOGIN_LIMIT);
+        assert_eq!(second_step(&mut person, logins[0], &code), Err(Refusal::TokenGone));
+        assert!(matches!(second_step(&mut person, logins[1], &code), Ok(SecondStep::Session(_))));
+    }
+
+    #[test]
+    fn enforced_people_without_a_factor_enrol_one_while_they_sign_in() {
+        let mut person = with_password(newcomer());
+        person.policy.requirement = Requirement::Enforced;
+        let login = person.open_login(1);
+
+        let id = enrol_in_login(&mut person, login, 1).expect("enrol");
+        let wrong = activate_in_login(&mut person, login, id, WRONG);
+        let code = person.totp_code(0);
+        let right = activate_in_login(&mut person, login, id, &code);
+
+        assert_eq!(wrong, Ok(EnrolmentStep::Refused(Activation::Rejected { attempts_left: 4 })));
+        let Ok(EnrolmentStep::Session(session)) = right else { panic!("{right:?}") };
+        assert!(session.has_second_factor());
+        assert_eq!(activate_in_login(&mut person, login, id, &code), Err(Refusal::TokenGone));
+        assert_eq!(person.verify(&code, Target::AnyOtp), Verdict::Replayed);
+    }
+
+    #[test]
+    fn a_password_alone_adds_no_factor_beside_the_ones_there_are() {
+        let mut person = with_password(Person::new());
+        let login = person.open_login(1);
+        let pending = person.enrol(1);
+        let code = person.totp_code(0);
+
+        assert_eq!(enrol_in_login(&mut person, login, 2), Err(Refusal::SecondFactorNeeded));
+        assert_eq!(activate_in_login(&mut person, login, pending, &code), Err(Refusal::SecondFactorNeeded));
+    }
+
+    #[test]
+    fn a_password_alone_adds_no_factor_beside_recovery_codes() {
+        let mut person = with_password(Person::new());
+        person.user.factors.clear();
+        let login = person.open_login(1);
+
+        assert_eq!(enrol_in_login(&mut person, login, 2), Err(Refusal::SecondFactorNeeded));
+    }
+
+    // The answer remembered for one login's request id finished any other login with the same, used code.
+    #[test]
+    fn a_remembered_answer_finishes_no_other_login() {
+        let mut person = with_password(Person::new());
+        let (first, second) = (person.open_login(1), person.open_login(2));
+        let code = with_request(attempt(&person.totp_code(0), Target::AnyOtp), "r-1");
+        assert!(matches!(second_step(&mut person, first, &code), Ok(SecondStep::Session(_))));
+
+        assert_eq!(second_step(&mut person, second, &code), Err(Refusal::RequestIdReused));
+        let outside = person.user.verify(&code, &person.policy, &OpenKeyring, &person.nobody());
+        assert_eq!(outside, Err(Refusal::RequestIdReused));
+        assert_eq!(person.user.sessions.len(), 1);
+    }
+
+    #[test]
+    fn a_retried_second_step_counts_once() {
+        let mut person = with_password(Person::new());
+        let login = person.open_login(1);
+        let code = with_request(attempt(WRONG, Target::AnyOtp), "r-1");
+
+        let first = second_step(&mut person, login, &code);
+
+        assert_eq!(second_step(&mut person, login, &code), first);
+        assert_eq!(person.user.locks.failures(), 1);
+    }
+
+    // A login opened before the person was disabled could enrol a factor and end in a session.
+    #[test]
+    fn disabling_a_person_closes_their_open_logins() {
+        let mut person = with_password(newcomer());
+        person.policy.requirement = Requirement::Enforced;
+        let login = person.open_login(1);
+        let staff = person.staff(Role::Admin);
+
+        let patch = UserPatch { status: Some(Status::Disabled), ..UserPatch::default() };
+        person.user.update(patch, &staff).expect("disable");
+
+        assert_eq!(enrol_in_login(&mut person, login, 1), Err(Refusal::TokenGone));
+    }
 }

@@ -126,9 +126,21 @@ impl User {
         keys: &impl Keyring,
         call: &Call,
     ) -> Result<Verdict, Refusal> {
+        self.verify_for(Uuid::nil(), attempt, policy, keys, call)
+    }
+
+    /// Like [`User::verify`], for a login: an answer remembered elsewhere finishes none, its code is used up.
+    pub(crate) fn verify_for(
+        &mut self,
+        login: Uuid,
+        attempt: &Attempt,
+        policy: &Policy,
+        keys: &impl Keyring,
+        call: &Call,
+    ) -> Result<Verdict, Refusal> {
         let Some(request) = &attempt.request else { return self.judge(attempt, policy, keys, call) };
 
-        let message = fingerprint(attempt, call);
+        let message = fingerprint(login, attempt, call);
         let binding = Binding::of_user(Purpose::RequestFingerprint, self.organisation, self.id, Uuid::nil());
         if let Some(first) = self.remembered(request.as_str(), call.now) {
             return if keys.matches(&binding, &first.fingerprint, &message)? {
@@ -343,8 +355,9 @@ fn matched(found: Found, kind: Kind, fresh: impl FnOnce(usize) -> Match) -> Matc
     }
 }
 
-/// Everything that makes an attempt the same attempt: who asks, what it is tried against, what was typed.
-fn fingerprint(attempt: &Attempt, call: &Call) -> Vec<u8> {
+/// Everything that makes an attempt the same attempt: for which login, who asks, what it is tried against, what was
+/// typed.
+fn fingerprint(login: Uuid, attempt: &Attempt, call: &Call) -> Vec<u8> {
     let actor = match call.actor {
         Actor::User(id) => id.uuid(),
         Actor::Client(id) => id.uuid(),
@@ -355,7 +368,8 @@ fn fingerprint(attempt: &Attempt, call: &Call) -> Vec<u8> {
         Target::Kind(kind) => (1 + kind as u8, Uuid::nil()),
         Target::Factor(id) => (u8::MAX, id.uuid()),
     };
-    let mut message = Vec::with_capacity(97);
+    let mut message = Vec::with_capacity(113);
+    message.extend_from_slice(login.as_bytes());
     message.extend_from_slice(actor.as_bytes());
     message.push(shape);
     message.extend_from_slice(target.as_bytes());
