@@ -142,7 +142,7 @@ impl User {
         self.logins.retain(|open| open.expires_at > call.now);
         push_bounded(&mut self.logins, login.clone(), LOGIN_LIMIT);
         self.record(call, Note::new(Action::LoginFirstFactor));
-        Ok(SignIn::SecondStep { login, has_factor: self.has_second_factor(policy) })
+        Ok(SignIn::SecondStep { login, has_factor: self.has_second_factor(policy, call.now) })
     }
 
     fn needs_second_step(&self, policy: &Policy) -> bool {
@@ -154,10 +154,12 @@ impl User {
     }
 
     /// Tells whether there is anything a second step could be proved with.
-    fn has_second_factor(&self, policy: &Policy) -> bool {
+    fn has_second_factor(&self, policy: &Policy, now: Timestamp) -> bool {
         self.active_factors().any(|held| policy.allows(held.proof.kind()))
-            || (policy.allows(Kind::Recovery) && self.recovery.is_some())
-            || (policy.allows(Kind::Emergency) && self.emergency.is_some())
+            || (policy.allows(Kind::Recovery)
+                && self.recovery.as_ref().is_some_and(|codes| codes.remaining() > 0))
+            || (policy.allows(Kind::Emergency)
+                && self.emergency.as_ref().is_some_and(|code| code.is_good(now)))
     }
 
     /// Decides the second step of a sign-in. Accepting uses up code and login in one change.
@@ -187,7 +189,7 @@ impl User {
     ) -> Result<(), Refusal> {
         self.open_login(login, call)?;
         // Else a stolen password would be enough to add a factor beside the ones there are.
-        if self.has_second_factor(policy) {
+        if self.has_second_factor(policy, call.now) {
             return Err(Refusal::SecondFactorNeeded);
         }
         self.enrol(factor.0, factor.1, factor.2, policy, call)
@@ -206,7 +208,7 @@ impl User {
         call: &Call,
     ) -> Result<EnrolmentStep, Refusal> {
         let open = self.open_login(login, call)?;
-        if self.has_second_factor(policy) {
+        if self.has_second_factor(policy, call.now) {
             return Err(Refusal::SecondFactorNeeded);
         }
         let kind = self.factor(factor).map(Factor::kind)?;
@@ -515,6 +517,25 @@ mod tests {
 
         assert_eq!(second_step(&mut person, login, &code), first);
         assert_eq!(person.user.locks.failures(), 1);
+    }
+
+    // Spent codes counted as a second factor, so their owner could neither prove one nor enrol one.
+    #[test]
+    fn spent_codes_are_no_second_factor() {
+        let mut person = with_password(Person::new());
+        person.user.factors.clear();
+        let (now, later) = (person.now, person.now.after(Duration::from_secs(24 * 3600)));
+        let codes = person.user.recovery.as_mut().expect("codes");
+        for place in 0..codes.codes.len() {
+            codes.burn(place, now);
+        }
+        assert!(matches!(person.sign_in(1, true), SignIn::SecondStep { has_factor: true, .. }));
+
+        person.now = later;
+
+        assert!(matches!(person.sign_in(2, true), SignIn::SecondStep { has_factor: false, .. }));
+        let login = person.user.logins[0].id;
+        assert!(enrol_in_login(&mut person, login, 1).is_ok());
     }
 
     // A login opened before the person was disabled could enrol a factor and end in a session.
