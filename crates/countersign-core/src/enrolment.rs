@@ -13,7 +13,6 @@ use crate::{
     policy::Policy,
     profile::Label,
     refusal::Refusal,
-    role::Rank,
     user::User,
 };
 
@@ -87,10 +86,7 @@ impl User {
         policy: &Policy,
         call: &Call,
     ) -> Result<(), Refusal> {
-        if matches!(call.rank, Rank::Themselves { .. }) {
-            return Err(Refusal::NotBySelf);
-        }
-        self.check_managed_by(call)?;
+        self.check_managed_by_another(call)?;
         self.check_room_for(proof.kind(), policy)?;
 
         let note = Note::new(Action::FactorImported).factor(id).kind(proof.kind());

@@ -10,7 +10,6 @@ use crate::{
     policy::Policy,
     profile::matching_key,
     refusal::{Invalid, Refusal},
-    role::Rank,
     secret::Secret,
     time::Timestamp,
     user::{Status, User},
@@ -205,10 +204,7 @@ impl User {
 
     /// Invites the person to set a password; an earlier invitation lapses.
     pub fn invite(&mut self, id: InvitationId, policy: &Policy, call: &Call) -> Result<Invitation, Refusal> {
-        if matches!(call.rank, Rank::Themselves { .. }) {
-            return Err(Refusal::NotBySelf);
-        }
-        self.check_managed_by(call)?;
+        self.check_managed_by_another(call)?;
         if self.status == Status::Disabled {
             return Err(Refusal::UserDisabled);
         }

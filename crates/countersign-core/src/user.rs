@@ -266,10 +266,7 @@ impl User {
 
     /// Clears the flag *and* the count of methods; returns those that had any.
     pub fn unlock(&mut self, methods: &[Method], call: &Call) -> Result<Vec<Method>, Refusal> {
-        if matches!(call.rank, Rank::Themselves { .. }) {
-            return Err(Refusal::NotBySelf);
-        }
-        self.check_managed_by(call)?;
+        self.check_managed_by_another(call)?;
         let unlocked: Vec<Method> =
             methods.iter().copied().filter(|method| self.locks.clear(*method)).collect();
         for method in &unlocked {
@@ -328,6 +325,14 @@ impl User {
             }
             rank => rank.check_act_on(self.roles.highest()),
         }
+    }
+
+    /// Like [`User::check_managed_by`], for what nobody does for themselves, not even by a right over others.
+    pub(crate) fn check_managed_by_another(&self, call: &Call) -> Result<(), Refusal> {
+        if matches!(call.rank, Rank::Themselves { .. }) || self.is_actor(call) {
+            return Err(Refusal::NotBySelf);
+        }
+        self.check_managed_by(call)
     }
 
     /// Tells whether the caller may take factors away: like [`User::check_managed_by`], but policy may let people do so
@@ -414,5 +419,55 @@ impl From<serde_json::Error> for Unreadable {
     fn from(error: serde_json::Error) -> Self {
         // Only the place: serde_json's message may quote the document.
         Self(format!("not as expected at line {} column {}", error.line(), error.column()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        attempt::Target,
+        event::Actor,
+        factor::{Kind, Pending},
+        id::InvitationId,
+        testing::{HASH, Person, WRONG, newcomer, person_with_role, typed},
+        verify::{Reason, Verdict},
+    };
+    use uuid::Uuid;
+
+    fn invite(person: &mut Person, call: &Call) -> Result<Invitation, Refusal> {
+        person.user.invite(InvitationId::from_uuid(Uuid::from_u128(1)), &person.policy, call)
+    }
+
+    fn issue(person: &mut Person, call: &Call) -> Result<(), Refusal> {
+        let code = person.hash_emergency_code(&person.emergency, None).expect("hash");
+        person.user.issue_emergency_code(code, &person.policy, call)
+    }
+
+    fn import(person: &mut Person, call: &Call) -> Result<(), Refusal> {
+        let (id, label, proof) = person.new_totp(1);
+        person.user.import(id, label, proof, &person.policy, call)
+    }
+
+    fn disabled() -> UserPatch {
+        UserPatch { status: Some(Status::Disabled), ..UserPatch::default() }
+    }
+
+    #[test]
+    fn nobody_unlocks_re_keys_or_invites_themselves() {
+        let mut person = person_with_role(Role::Admin);
+        person.lock(Target::AnyOtp);
+        let their_own = [
+            person.themselves(true),
+            // The same person, by their right over others.
+            Call { actor: Actor::User(person.user.id), ..person.staff(Role::Admin) },
+        ];
+
+        for call in their_own {
+            assert_eq!(person.user.unlock(&Method::ALL, &call), Err(Refusal::NotBySelf));
+            assert_eq!(issue(&mut person, &call), Err(Refusal::NotBySelf));
+            assert_eq!(import(&mut person, &call), Err(Refusal::NotBySelf));
+            assert_eq!(invite(&mut person, &call), Err(Refusal::NotBySelf));
+        }
     }
 }

@@ -12,7 +12,6 @@ use crate::{
     keyring::{Binding, KeyError, Keyring, Purpose, Tag},
     policy::Policy,
     refusal::{Invalid, Refusal},
-    role::Rank,
     time::Timestamp,
     user::User,
 };
@@ -100,10 +99,7 @@ impl User {
         policy: &Policy,
         call: &Call,
     ) -> Result<(), Refusal> {
-        if matches!(call.rank, Rank::Themselves { .. }) {
-            return Err(Refusal::NotBySelf);
-        }
-        self.check_managed_by(call)?;
+        self.check_managed_by_another(call)?;
         if !policy.allows(Kind::Emergency) {
             return Err(Refusal::KindForbidden(Kind::Emergency));
         }
