@@ -320,6 +320,7 @@ impl User {
     /// authenticate at the level of the new factor before binding it).
     pub fn check_managed_by(&self, call: &Call) -> Result<(), Refusal> {
         match call.rank {
+            Rank::Themselves { .. } if self.status == Status::Disabled => Err(Refusal::UserDisabled),
             Rank::Themselves { second_factor } if !second_factor && self.has_active_factor() => {
                 Err(Refusal::SecondFactorNeeded)
             }
@@ -339,6 +340,7 @@ impl User {
     /// themselves without possession.
     pub fn check_removal_by(&self, policy: &Policy, call: &Call) -> Result<(), Refusal> {
         match call.rank {
+            Rank::Themselves { .. } if self.status == Status::Disabled => Err(Refusal::UserDisabled),
             Rank::Themselves { .. } if !policy.self_reset_requires_possession => Ok(()),
             _ => self.check_managed_by(call),
         }
@@ -469,5 +471,21 @@ mod tests {
             assert_eq!(import(&mut person, &call), Err(Refusal::NotBySelf));
             assert_eq!(invite(&mut person, &call), Err(Refusal::NotBySelf));
         }
+    }
+
+    // An access token that outlived the disabling could enrol factors, or set the status back.
+    #[test]
+    fn a_disabled_person_changes_nothing_about_themselves() {
+        let mut person = Person::new();
+        person.policy.self_reset_requires_possession = false;
+        let (staff, call) = (person.staff(Role::Admin), person.themselves(true));
+        person.user.update(disabled(), &staff).expect("disable");
+
+        let revive = UserPatch { status: Some(Status::Active), ..UserPatch::default() };
+
+        assert_eq!(person.user.update(revive, &call), Err(Refusal::UserDisabled));
+        assert_eq!(person.user.reset(&person.policy, &call), Err(Refusal::UserDisabled));
+        let (id, label, proof) = person.new_totp(1);
+        assert_eq!(person.user.enrol(id, label, proof, &person.policy, &call), Err(Refusal::UserDisabled));
     }
 }
