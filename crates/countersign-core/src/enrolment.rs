@@ -67,7 +67,7 @@ impl User {
     ) -> Result<(), Refusal> {
         self.check_managed_by(call)?;
         self.drop_expired_factors(call);
-        self.make_room_for_pending();
+        self.make_room_for_pending(call);
         self.check_room_for(proof.kind(), policy)?;
 
         let note = Note::new(Action::FactorEnrolled).factor(id).kind(proof.kind());
@@ -287,12 +287,13 @@ impl User {
         Ok(())
     }
 
-    fn make_room_for_pending(&mut self) {
+    fn make_room_for_pending(&mut self, call: &Call) {
         let waiting = self.factors.iter().filter(|factor| matches!(factor, Factor::Pending(_))).count();
         if waiting >= PENDING_LIMIT
             && let Some(oldest) = self.factors.iter().position(|factor| matches!(factor, Factor::Pending(_)))
         {
-            self.factors.remove(oldest);
+            let replaced = self.factors.remove(oldest);
+            self.record(call, Note::new(Action::FactorDeleted).factor(replaced.id()).reason("replaced"));
         }
     }
 
@@ -318,5 +319,97 @@ fn burn(proof: &mut Proof, moving_factor: u64) {
     match proof {
         Proof::Totp(totp) => totp.burn(moving_factor),
         Proof::Hotp(hotp) => hotp.burn(moving_factor),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        attempt::Target,
+        event::Call,
+        role::Role,
+        testing::{OpenKeyring, Person, WRONG, label, newcomer, person_with_role, typed},
+        verify::{Reason, Verdict},
+    };
+
+    fn states(person: &Person) -> Vec<&'static str> {
+        person.user.factors.iter().map(Factor::state).collect()
+    }
+
+    fn resynchronise(person: &mut Person, first: u64, second: u64) -> Result<Resync, Refusal> {
+        let codes = [typed(&person.hotp_code(first)), typed(&person.hotp_code(second))];
+        let call = person.client();
+        person.user.resynchronise(person.hotp, [&codes[0], &codes[1]], &person.policy, &OpenKeyring, &call)
+    }
+
+    #[test]
+    fn a_pending_factor_cannot_verify() {
+        let mut person = newcomer();
+        let id = person.enrol(1);
+        let code = person.totp_code(0);
+
+        for target in [Target::AnyOtp, Target::Kind(Kind::Totp), Target::Factor(id)] {
+            assert_eq!(person.verify(&code, target), Verdict::NoFactor);
+        }
+        assert!(!person.user.has_active_factor());
+    }
+
+    #[test]
+    fn activation_burns_its_code() {
+        let mut person = newcomer();
+        let id = person.enrol(1);
+        let code = person.totp_code(0);
+
+        assert_eq!(person.activate(id, &code), Activation::Activated);
+
+        assert_eq!(person.verify(&code, Target::AnyOtp), Verdict::Replayed);
+        assert_eq!(person.verify(&person.totp_code(-1), Target::AnyOtp), Verdict::Replayed);
+        assert!(person.verify(&person.totp_code(1), Target::AnyOtp).is_accepted());
+        assert!(person.user.mfa_enabled);
+    }
+
+    #[test]
+    fn five_wrong_first_codes_drop_a_pending_factor() {
+        let mut person = newcomer();
+        let id = person.enrol(1);
+        person.happened();
+
+        let left: Vec<Activation> = (0..5).map(|_| person.activate(id, WRONG)).collect();
+
+        assert_eq!(left[0], Activation::Rejected { attempts_left: 4 });
+        assert_eq!(left[4], Activation::Rejected { attempts_left: 0 });
+        assert!(person.user.factors.is_empty());
+        assert_eq!(person.happened(), ["factor.activation_rejected"; 5]);
+        assert_eq!(person.user.locks.failures(), 0);
+    }
+
+    #[test]
+    fn a_pending_factor_expires() {
+        let mut person = newcomer();
+        let id = person.enrol(1);
+        let call = Call::system(person.now);
+        person.wait(person.policy.enrolment_seconds);
+
+        let code = person.totp_code(0);
+
+        assert_eq!(person.activate(id, &code), Activation::Expired);
+        assert!(person.user.factors.is_empty());
+        assert_eq!(person.user.rename_factor(id, label("late"), &call), Err(Refusal::NoSuchFactor));
+    }
+
+    // The one that made room left without an event.
+    #[test]
+    fn a_fourth_pending_factor_replaces_the_oldest() {
+        let mut person = Person::new();
+        let ids: Vec<FactorId> = (1..=3).map(|number| person.enrol(number)).collect();
+        person.happened();
+
+        let fourth = person.enrol(4);
+
+        let pending: Vec<FactorId> = person.user.factors[2..].iter().map(Factor::id).collect();
+        assert_eq!(pending, [ids[1], ids[2], fourth]);
+        assert_eq!(states(&person), ["active", "active", "pending", "pending", "pending"]);
+        assert_eq!(person.happened(), ["factor.deleted: replaced", "factor.enrolled"]);
     }
 }
