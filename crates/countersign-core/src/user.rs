@@ -488,4 +488,216 @@ mod tests {
         let (id, label, proof) = person.new_totp(1);
         assert_eq!(person.user.enrol(id, label, proof, &person.policy, &call), Err(Refusal::UserDisabled));
     }
+
+    #[test]
+    fn the_help_desk_leaves_administrators_alone() {
+        let mut person = person_with_role(Role::Admin);
+        person.lock(Target::AnyOtp);
+        let (call, policy) = (person.staff(Role::Helpdesk), person.policy.clone());
+        let before = person.user.clone();
+        let above = Err(Refusal::AboveYourRank(Role::Admin));
+
+        assert_eq!(person.user.unlock(&[Method::Token], &call).map(drop), above);
+        assert_eq!(person.user.reset(&policy, &call), above);
+        assert_eq!(person.user.update(disabled(), &call), above);
+        assert_eq!(person.user.update(UserPatch::default(), &call), above);
+        assert_eq!(issue(&mut person, &call), above);
+        assert_eq!(person.user.revoke_emergency_code(&call).map(drop), above);
+        assert_eq!(invite(&mut person, &call).map(drop), above);
+        let codes = person.user.recovery.clone().expect("codes");
+        assert_eq!(person.user.replace_recovery_codes(codes, &policy, &call), above);
+        assert_eq!(person.user, before);
+    }
+
+    #[test]
+    fn administrators_act_on_administrators_and_only_owners_on_owners() {
+        let mut person = person_with_role(Role::Admin);
+        let admin = person.staff(Role::Admin);
+        assert_eq!(person.user.unlock(&Method::ALL, &admin), Ok(Vec::new()));
+
+        person.user.roles = Roles::new([Role::Owner]);
+        let owner = person.staff(Role::Owner);
+
+        let above = Err(Refusal::AboveYourRank(Role::Owner));
+        assert_eq!(person.user.unlock(&Method::ALL, &admin), above);
+        assert_eq!(person.user.reset(&person.policy, &admin).map(|()| Vec::new()), above);
+        assert_eq!(person.user.reset(&person.policy, &owner), Ok(()));
+    }
+
+    #[test]
+    fn nobody_gives_a_role_above_their_own() {
+        let mut person = Person::new();
+        let to = |role| UserPatch { roles: Some(Roles::new([role])), ..UserPatch::default() };
+        let (admin, client, own) = (person.staff(Role::Admin), person.client(), person.themselves(true));
+
+        let above = |role| Err(Refusal::RoleAboveYours(role));
+        assert_eq!(person.user.update(to(Role::Owner), &admin), above(Role::Owner));
+        assert_eq!(person.user.update(to(Role::Admin), &client), above(Role::Admin));
+        assert_eq!(person.user.update(to(Role::Auditor), &own), above(Role::Auditor));
+        assert_eq!(person.user.update(to(Role::Admin), &admin), Ok(()));
+        assert_eq!(person.user.roles.highest(), Role::Admin);
+    }
+
+    #[test]
+    fn an_owner_does_not_step_down_by_themselves() {
+        let mut person = person_with_role(Role::Owner);
+        let themselves = Call { actor: Actor::User(person.user.id), ..person.staff(Role::Owner) };
+        let another = person.staff(Role::Owner);
+        let demoted = UserPatch { roles: Some(Roles::new([Role::Admin])), ..UserPatch::default() };
+
+        assert_eq!(person.user.update(demoted.clone(), &themselves), Err(Refusal::LastOwner));
+        assert_eq!(person.user.update(demoted, &another), Ok(()));
+    }
+
+    #[test]
+    fn nobody_disables_themselves() {
+        let mut person = person_with_role(Role::Admin);
+        let their_own = [
+            person.themselves(true),
+            Call { actor: Actor::User(person.user.id), ..person.staff(Role::Admin) },
+        ];
+
+        for call in their_own {
+            let refused = person.user.update(disabled(), &call);
+            assert!(matches!(refused, Err(Refusal::Invalid(invalid)) if invalid.field == "status"));
+        }
+    }
+
+    #[test]
+    fn a_disabled_person_keeps_everything_and_proves_nothing() {
+        let mut person = Person::new();
+        let staff = person.staff(Role::Admin);
+        let before = person.user.clone();
+        let code = person.totp_code(0);
+
+        person.user.update(disabled(), &staff).expect("disable");
+        let off = person.verify(&code, Target::AnyOtp);
+        let back = UserPatch { status: Some(Status::Active), ..UserPatch::default() };
+        person.user.update(back, &staff).expect("enable");
+
+        assert_eq!(off, Verdict::Rejected { reason: Reason::UserDisabled, attempts_left: 0 });
+        assert_eq!(person.user.factors, before.factors);
+        assert_eq!(person.user.locks, before.locks);
+        assert!(person.verify(&code, Target::AnyOtp).is_accepted());
+    }
+
+    #[test]
+    fn an_update_names_what_changed_and_not_its_values() {
+        let mut person = Person::new();
+        let staff = person.staff(Role::Admin);
+        let email = Email::parse("email", "ada@example.com").expect("email");
+        let patch = UserPatch { email: Some(Some(email)), mfa_enabled: Some(false), ..UserPatch::default() };
+
+        person.user.update(patch.clone(), &staff).expect("update");
+        let records = person.user.take_records();
+        person.user.update(patch, &staff).expect("the same again");
+
+        let body = String::from_utf8(records[0].body.clone()).expect("json");
+        assert!(body.contains(r#""changed":["email","mfaEnabled"]"#), "{body}");
+        assert!(!body.contains("example"), "{body}");
+        assert!(person.user.is_unchanged());
+    }
+
+    #[test]
+    fn unlocking_clears_the_flag_and_the_count() {
+        let mut person = Person::new();
+        person.lock(Target::AnyOtp);
+        person.happened();
+        let call = person.staff(Role::Helpdesk);
+
+        let unlocked = person.user.unlock(&[Method::Recovery, Method::Token, Method::Token], &call);
+
+        assert_eq!(unlocked, Ok(vec![Method::Token]));
+        assert_eq!(person.happened(), ["method.unlocked"]);
+        assert_eq!(
+            person.fail(Target::AnyOtp),
+            Verdict::Rejected { reason: Reason::WrongCode, attempts_left: 4 }
+        );
+    }
+
+    #[test]
+    fn a_reset_leaves_nothing_to_prove_with() {
+        let mut person = Person::new();
+        person.set_password();
+        person.lock(Target::AnyOtp);
+        person.open_login(1);
+        person.open_session(2);
+        person.happened();
+        let call = person.staff(Role::Helpdesk);
+
+        person.user.reset(&person.policy, &call).expect("reset");
+
+        let user = &person.user;
+        assert!(user.factors.is_empty() && user.recovery.is_none() && user.emergency.is_none());
+        assert!(user.logins.is_empty() && user.sessions.is_empty());
+        assert_eq!(user.locks, Locks::default());
+        assert!(user.password.is_some());
+        assert_eq!(person.happened(), ["session.revoked", "factor.reset"]);
+    }
+
+    #[test]
+    fn people_with_a_second_factor_reset_themselves() {
+        let mut person = Person::new();
+        let call = person.themselves(true);
+
+        assert_eq!(person.user.reset(&person.policy, &call), Ok(()));
+    }
+
+    #[test]
+    fn a_document_of_schema_1_still_reads() {
+        let stored = include_bytes!("testdata/user_schema_1.json");
+
+        let user = User::from_json(stored).expect("schema 1");
+
+        assert_eq!(user.roles, Roles::new([Role::Helpdesk]));
+        assert!(user.mfa_enabled);
+        assert_eq!(user.active_factors().next().map(|held| held.proof.kind()), Some(Kind::Totp));
+        assert_eq!(user.locks.of(Method::Token).failures, 2);
+        let written = user.to_json();
+        assert!(String::from_utf8_lossy(&written).starts_with(r#"{"schema":2,"#));
+        assert_eq!(User::from_json(&written).as_ref(), Ok(&user));
+    }
+
+    #[test]
+    fn whoever_had_no_factor_in_schema_1_is_asked_for_none() {
+        let mut stored: Map<String, Value> =
+            serde_json::from_slice(include_bytes!("testdata/user_schema_1.json")).expect("json");
+        stored.remove("factors");
+
+        let user = User::from_json(&serde_json::to_vec(&stored).expect("json")).expect("schema 1");
+
+        assert!(!user.mfa_enabled);
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_by_number() {
+        let text = String::from_utf8(newcomer().user.to_json()).expect("json");
+        let newer = text.replacen(r#""schema":2"#, r#""schema":3"#, 1);
+
+        let error = User::from_json(newer.as_bytes()).expect_err("newer");
+
+        assert_eq!(
+            error.to_string(),
+            "read document: its schema 3 is newer than 2, which this version knows"
+        );
+    }
+
+    #[test]
+    fn garbage_is_refused_without_quoting_it() {
+        let text = String::from_utf8(Person::new().user.to_json()).expect("json");
+        let damaged = [
+            text[..text.len() / 2].to_owned(),
+            text.replacen(r#""username":"ada""#, r#""username":{"ada":1}"#, 1),
+            text.replacen(r#""secret":"1."#, r#""secret":"ada."#, 1),
+            text.replacen("active", "ada", 1),
+            r#"{"schema":2,"id":"ada"}"#.into(),
+            r#""ada""#.into(),
+            String::new(),
+        ];
+
+        for document in damaged {
+            let error = User::from_json(document.as_bytes()).expect_err("damaged").to_string();
+            assert!(!error.contains("ada"), "{error}");
+        }
+    }
 }
