@@ -551,4 +551,178 @@ mod tests {
 
         assert_eq!(enrol_in_login(&mut person, login, 1), Err(Refusal::TokenGone));
     }
+
+    #[test]
+    fn a_wrong_password_says_nothing_and_has_its_own_budget() {
+        let mut person = with_password(Person::new());
+        person.lock(Target::AnyOtp);
+        let threshold = person.policy.password_locks.threshold;
+        person.happened();
+
+        for _ in 0..threshold {
+            assert_eq!(person.sign_in(1, false), SignIn::Refused);
+        }
+
+        assert_eq!(person.sign_in(1, true), SignIn::Refused);
+        assert_eq!(person.user.locks.failures(), 5);
+        assert_eq!(person.user.password.as_ref().map(|password| password.lock.failures), Some(threshold));
+        let happened = person.happened();
+        assert_eq!(
+            happened[9..],
+            ["login.rejected: wrong_password", "password.locked", "login.rejected: locked"]
+        );
+        person.wait(30);
+        assert!(matches!(person.sign_in(1, true), SignIn::SecondStep { .. }));
+        assert_eq!(person.user.password.as_ref().map(|password| password.lock.failures), Some(0));
+    }
+
+    #[test]
+    fn failed_passwords_lock_no_method() {
+        let mut person = with_password(Person::new());
+
+        for _ in 0..200 {
+            person.sign_in(1, false);
+        }
+
+        assert!(person.verify(&person.totp_code(0), Target::AnyOtp).is_accepted());
+    }
+
+    #[test]
+    fn a_password_check_against_a_hash_that_was_replaced_decides_nothing() {
+        let mut person = with_password(newcomer());
+        let call = person.nobody();
+        person.user.set_initial_password("$another".into(), &Call::system(person.now)).expect("password");
+        let before = person.user.clone();
+
+        let stale = person.user.sign_in(&checked(true), new_session(1), &person.policy, &call);
+
+        assert_eq!(stale, Err(Refusal::Stale));
+        assert_eq!(person.user, before);
+    }
+
+    #[test]
+    fn without_a_password_nobody_signs_in() {
+        let mut person = newcomer();
+        let decoy = PasswordCheck { against: None, matched: true };
+        let call = person.nobody();
+
+        let outcome = person.user.sign_in(&decoy, new_session(1), &person.policy, &call);
+
+        assert_eq!(outcome, Ok(SignIn::Refused));
+        let stale = person.user.sign_in(&checked(true), new_session(1), &person.policy, &call);
+        assert_eq!(stale, Err(Refusal::Stale));
+    }
+
+    #[test]
+    fn a_disabled_person_does_not_sign_in() {
+        let mut person = with_password(newcomer());
+        person.user.status = Status::Disabled;
+
+        assert_eq!(person.sign_in(1, true), SignIn::Refused);
+        assert_eq!(person.happened(), ["login.rejected: user_disabled"]);
+    }
+
+    #[test]
+    fn each_refresh_takes_the_session_one_generation_further() {
+        let mut person = with_password(newcomer());
+        let session = person.open_session(1);
+
+        for generation in 0..3 {
+            let outcome = refresh(&mut person, &session, generation);
+            let Ok(Refresh::Session(next)) = outcome else { panic!("{outcome:?}") };
+            assert_eq!(next, Session { generation: generation + 1, ..session.clone() });
+        }
+    }
+
+    #[test]
+    fn a_refresh_token_that_comes_again_ends_its_session() {
+        let mut person = with_password(newcomer());
+        let (session, other) = (person.open_session(1), person.open_session(2));
+        assert!(matches!(refresh(&mut person, &session, 0), Ok(Refresh::Session(_))));
+        person.happened();
+
+        assert_eq!(refresh(&mut person, &session, 0), Ok(Refresh::Reused));
+
+        assert_eq!(refresh(&mut person, &session, 1), Err(Refusal::TokenGone));
+        assert_eq!(person.user.sessions, [other]);
+        assert_eq!(person.happened(), ["session.refresh_reused"]);
+    }
+
+    #[test]
+    fn refreshing_does_not_prolong_a_session() {
+        let mut person = with_password(newcomer());
+        let session = person.open_session(1);
+        person.wait(person.policy.sessions.refresh_seconds - 1);
+        assert!(matches!(refresh(&mut person, &session, 0), Ok(Refresh::Session(_))));
+
+        person.wait(1);
+
+        assert_eq!(refresh(&mut person, &session, 1), Err(Refusal::TokenGone));
+        assert_eq!(person.user.session(session.id, person.now), None);
+    }
+
+    #[test]
+    fn a_session_is_refreshed_through_its_own_client_only() {
+        let mut person = with_password(newcomer());
+        person.user.mfa_enabled = false;
+        let client = |number| Some(ClientId::from_uuid(uuid::Uuid::from_u128(number)));
+        let new = NewSession { client: client(1), ..new_session(1) };
+        let call = person.nobody();
+        person.user.sign_in(&checked(true), new, &person.policy, &call).expect("sign in");
+        let id = new.session;
+
+        assert_eq!(person.user.refresh(id, 0, client(2), &call), Err(Refusal::TokenGone));
+        assert_eq!(person.user.refresh(id, 0, None, &call), Err(Refusal::TokenGone));
+        assert!(matches!(person.user.refresh(id, 0, client(1), &call), Ok(Refresh::Session(_))));
+    }
+
+    #[test]
+    fn sessions_are_bounded_and_the_oldest_ends() {
+        let mut person = with_password(newcomer());
+        let first = person.open_session(0);
+        for number in 1..=SESSION_LIMIT as u128 {
+            person.open_session(number);
+        }
+
+        assert_eq!(person.user.sessions.len(), SESSION_LIMIT);
+        assert_eq!(person.user.session(first.id, person.now), None);
+    }
+
+    #[test]
+    fn a_session_ends_on_reset() {
+        let mut person = with_password(newcomer());
+        let session = person.open_session(1);
+        let call = person.staff(Role::Helpdesk);
+
+        person.user.reset(&person.policy, &call).expect("reset");
+
+        assert_eq!(refresh(&mut person, &session, 0), Err(Refusal::TokenGone));
+    }
+
+    #[test]
+    fn a_session_ends_when_its_person_is_disabled() {
+        let mut person = with_password(newcomer());
+        let session = person.open_session(1);
+        let staff = person.staff(Role::Admin);
+        for status in [Status::Disabled, Status::Active] {
+            let patch = UserPatch { status: Some(status), ..UserPatch::default() };
+            person.user.update(patch, &staff).expect("update");
+        }
+
+        assert_eq!(refresh(&mut person, &session, 0), Err(Refusal::TokenGone));
+    }
+
+    #[test]
+    fn ending_a_session_twice_says_so_once() {
+        let mut person = with_password(newcomer());
+        let (session, other) = (person.open_session(1), person.open_session(2));
+        let call = person.nobody();
+        person.happened();
+
+        person.user.end_session(session.id, &call);
+        person.user.end_session(session.id, &call);
+
+        assert_eq!(person.user.sessions, [other]);
+        assert_eq!(person.happened(), ["session.revoked"]);
+    }
 }
