@@ -330,7 +330,7 @@ mod tests {
         event::Call,
         role::Role,
         testing::{OpenKeyring, Person, WRONG, label, newcomer, person_with_role, typed},
-        verify::{Reason, Verdict},
+        verify::Verdict,
     };
 
     fn states(person: &Person) -> Vec<&'static str> {

@@ -430,9 +430,9 @@ mod tests {
     use crate::{
         attempt::Target,
         event::Actor,
-        factor::{Kind, Pending},
+        factor::Kind,
         id::InvitationId,
-        testing::{HASH, Person, WRONG, newcomer, person_with_role, typed},
+        testing::{Person, newcomer, person_with_role},
         verify::{Reason, Verdict},
     };
     use uuid::Uuid;

@@ -161,7 +161,14 @@ mod tests {
             drawn.into_iter().find(|code| code.canonical().matches(['0', '1']).count() > 2).expect("a code");
         let (organisation, user) = (person.user.organisation, person.user.id);
         let salt = Uuid::from_u128(3);
-        let set = RecoveryCodes::new(&[code.clone()], salt, organisation, user, &OpenKeyring, person.now);
+        let set = RecoveryCodes::new(
+            std::slice::from_ref(&code),
+            salt,
+            organisation,
+            user,
+            &OpenKeyring,
+            person.now,
+        );
         let call = person.client();
         person.user.replace_recovery_codes(set.expect("hash"), &person.policy, &call).expect("replace");
 
@@ -177,7 +184,14 @@ mod tests {
         let code = ScratchCode::generate(&mut rng(9));
         let (organisation, user) = (person.user.organisation, person.user.id);
         let salt = Uuid::from_u128(3);
-        let set = RecoveryCodes::new(&[code.clone()], salt, organisation, user, &OpenKeyring, person.now);
+        let set = RecoveryCodes::new(
+            std::slice::from_ref(&code),
+            salt,
+            organisation,
+            user,
+            &OpenKeyring,
+            person.now,
+        );
         person.user.replace_recovery_codes(set.expect("hash"), &person.policy, &call).expect("replace");
 
         let old = person.recovery[0].canonical().to_owned();
