@@ -629,12 +629,13 @@ impl Account {
     fn judge(&mut self, attempt: &Attempt, expected: &Expected, now: Timestamp) -> &'static str {
         let what = format!("{} {:?}", attempt.code.as_str(), attempt.target);
         if let Some(request) = &attempt.request {
-            self.remembered.retain(|(_, at, _)| now < at.after(Duration::from_secs(300)));
-            match self.remembered.iter().find(|(id, ..)| id == request) {
+            let is_fresh = |at: &Timestamp| now < at.after(Duration::from_secs(300));
+            match self.remembered.iter().find(|(id, at, _)| id == request && is_fresh(at)) {
                 Some((.., first)) if *first == what => return "the first answer",
                 Some(_) => return "refused",
                 None => {}
             }
+            self.remembered.retain(|(_, at, _)| is_fresh(at));
             if self.remembered.len() == 8 {
                 self.remembered.remove(0);
             }
