@@ -10,6 +10,7 @@ pub mod error;
 pub mod http;
 pub mod keys;
 pub mod qr;
+pub mod running;
 pub mod service;
 pub mod store;
 pub mod telemetry;
