@@ -13,7 +13,9 @@ use crate::{
     store::{Store, sqlite::Sqlite},
     telemetry::Metrics,
 };
-use countersign_core::{Call, Handle, Organisation, OrganisationId, Policy, Refusal, Timestamp, User, UserId};
+use countersign_core::{
+    Call, Handle, Organisation, OrganisationId, Policy, Refusal, Timestamp, User, UserId,
+};
 use std::{fs, path::Path, sync::Arc};
 
 /// The application. Shared by all requests; nothing in it belongs to one.

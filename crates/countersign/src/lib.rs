@@ -4,6 +4,7 @@
 //! back.
 
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod error;

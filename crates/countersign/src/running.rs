@@ -89,7 +89,9 @@ async fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::AddrInUse => "; another program uses the port, choose another with --listen",
-            std::io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege, choose another with --listen",
+            std::io::ErrorKind::PermissionDenied => {
+                "; ports below 1024 need a privilege, choose another with --listen"
+            }
             std::io::ErrorKind::AddrNotAvailable => "; the machine has no such address",
             _ => "",
         };
@@ -98,7 +100,8 @@ async fn listen(address: SocketAddr) -> Result<TcpListener> {
 }
 
 fn certificates(config: &Config) -> Result<Option<Reloading>> {
-    let (Some(certificate), Some(key)) = (&config.server.certificate_file, &config.server.private_key_file) else {
+    let (Some(certificate), Some(key)) = (&config.server.certificate_file, &config.server.private_key_file)
+    else {
         return Ok(None);
     };
     Reloading::load(certificate, key).map(Some).map_err(|error| Error::Store(error.to_string()))

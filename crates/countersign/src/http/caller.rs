@@ -12,8 +12,7 @@ use crate::{
 use axum::extract::FromRequestParts;
 use countersign_core::{
     Call, Client, ClientId, Organisation, Permission, Rank, Scope, SessionId, Timestamp, User, UserId,
-    event::Actor,
-    user::Status,
+    event::Actor, user::Status,
 };
 use data_encoding::BASE64;
 use http::{StatusCode, header, request::Parts};
@@ -100,9 +99,10 @@ impl FromRequestParts<SharedApp> for Myself {
                 let call = info.call(Actor::User(user.id), Rank::Themselves { second_factor });
                 Ok(Self { asker: Asker { organisation, call }, id: user.id, session })
             }
-            Caller::Client { .. } => {
-                Err(Problem::forbidden("people_only", "this is for signed-in people, not for service clients"))
-            }
+            Caller::Client { .. } => Err(Problem::forbidden(
+                "people_only",
+                "this is for signed-in people, not for service clients",
+            )),
         }
     }
 }
@@ -129,7 +129,12 @@ impl AuthenticatedClient {
     }
 
     /// Checks an id and a secret. `None` if they are not a client's.
-    pub async fn check(app: &SharedApp, id: &str, secret: &str, now: Timestamp) -> Result<Option<Self>, Error> {
+    pub async fn check(
+        app: &SharedApp,
+        id: &str,
+        secret: &str,
+        now: Timestamp,
+    ) -> Result<Option<Self>, Error> {
         let Ok(id) = id.parse() else { return Ok(None) };
         let organisation = clients::authenticate(app, id, secret, now).await?;
         Ok(organisation.map(|organisation| Self { organisation, id }))
@@ -164,7 +169,10 @@ impl Caller {
     async fn by_token(app: &SharedApp, token: &str, now: Timestamp) -> Result<Self, Problem> {
         let Some(bearer) = app.tokens.access(token, now) else {
             return Err(if app.tokens.second_step(token, now).is_some() {
-                Problem::unauthorised("second_step_required", "finish signing in with your second factor first")
+                Problem::unauthorised(
+                    "second_step_required",
+                    "finish signing in with your second factor first",
+                )
             } else {
                 invalid_token()
             });
@@ -177,7 +185,9 @@ impl Caller {
             Holder::Client(id, scopes) => {
                 let client = organisation.client(*id).ok_or_else(invalid_token)?;
                 // Tokens carry whole seconds, so one issued in the second of the cut is refused as well.
-                if client.status == Status::Disabled || bearer.issued_at.seconds() < client.tokens_valid_from.seconds() {
+                if client.status == Status::Disabled
+                    || bearer.issued_at.seconds() < client.tokens_valid_from.seconds()
+                {
                     return Err(invalid_token());
                 }
                 let (id, rank) = (*id, client.rank());
@@ -217,12 +227,18 @@ impl Caller {
                 Some(scope) => {
                     Err(Problem::forbidden("insufficient_scope", format!("this needs the scope {scope}")))
                 }
-                None => Err(Problem::forbidden("people_only", "this is for signed-in people, not for service clients")),
+                None => Err(Problem::forbidden(
+                    "people_only",
+                    "this is for signed-in people, not for service clients",
+                )),
             },
             Self::Person { user, .. } if user.roles.highest().allows(permission) => Ok(()),
             Self::Person { .. } => {
                 let name = permission.name();
-                Err(Problem::forbidden("role_too_low", format!("your role does not have the permission {name}")))
+                Err(Problem::forbidden(
+                    "role_too_low",
+                    format!("your role does not have the permission {name}"),
+                ))
             }
         }
     }

@@ -63,7 +63,9 @@ pub fn page_size(limit: Option<usize>) -> Result<usize, Problem> {
 }
 
 /// Tells a member that is `null` from one that is left out.
-pub fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+pub fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::<T>::deserialize(deserializer).map(Some)
 }
 

@@ -1,10 +1,6 @@
 //! The token endpoint and what belongs to it (RFC 6749, 7009, 7662, 8414, 7517). Errors have OAuth's shape.
 
-use super::{
-    factors::EnrolledView,
-    passwords::check_sign_in,
-    verify::attempt,
-};
+use super::{factors::EnrolledView, passwords::check_sign_in, verify::attempt};
 use crate::{
     error::Error,
     http::{
@@ -185,7 +181,10 @@ impl From<Error> for Failure {
             }
             // Whether there is such a person, login or factor is not for the caller to learn here.
             Error::Refused(
-                Refusal::TokenGone | Refusal::NoSuchFactor | Refusal::SecondFactorNeeded | Refusal::WrongState(_),
+                Refusal::TokenGone
+                | Refusal::NoSuchFactor
+                | Refusal::SecondFactorNeeded
+                | Refusal::WrongState(_),
             )
             | Error::NotFound(_) => OauthError::refused().into(),
             other => Self::Problem(other.into()),
@@ -261,7 +260,9 @@ async fn second_step(app: &SharedApp, info: &RequestInfo, form: &TokenForm) -> R
     let code = form.code.as_deref().ok_or_else(|| missing("code"))?;
     let enrolled = match form.factor.as_deref() {
         None => None,
-        Some(id) => Some(id.parse().map_err(|_| OauthError::bad("invalid_request", "factor: expected a factor's id"))?),
+        Some(id) => Some(
+            id.parse().map_err(|_| OauthError::bad("invalid_request", "factor: expected a factor's id"))?,
+        ),
     };
     let attempt = attempt(code, form.kind.as_deref(), None, None).map_err(Error::from)?;
     granted(sign_in::second_step(app, anonymous(info), token, attempt, enrolled).await?)
@@ -316,8 +317,7 @@ pub async fn enrol(
     let token = second_step_token(&app, &info, &body.mfa_token)?;
     let kind = body.kind.as_deref().map_or(Ok(Kind::Totp), |kind| Kind::parse("type", kind));
     let label = body.label.as_deref().map(|label| Label::parse("label", label)).transpose();
-    let enrolment =
-        Enrolment { kind: kind.map_err(Problem::from)?, label: label.map_err(Problem::from)? };
+    let enrolment = Enrolment { kind: kind.map_err(Problem::from)?, label: label.map_err(Problem::from)? };
     let enrolled = sign_in::enrol(&app, anonymous(&info), token, enrolment).await.map_err(Problem::from)?;
     Ok(Json::created(EnrolledView::new(&enrolled).map_err(Problem::from)?))
 }
@@ -357,7 +357,9 @@ pub async fn introspect(
     let (id, secret) = (form.client_id.as_deref(), form.client_secret.as_deref());
     let client = authenticate(&app, &info, &headers, id, secret).await?;
     let client = client.ok_or_else(OauthError::invalid_client)?;
-    Ok(Json::ok(describe(&app, &info, &client, &form.token).await?.unwrap_or_else(|| json!({ "active": false }))))
+    Ok(Json::ok(
+        describe(&app, &info, &client, &form.token).await?.unwrap_or_else(|| json!({ "active": false })),
+    ))
 }
 
 async fn describe(
@@ -382,7 +384,9 @@ async fn describe(
     match &bearer.holder {
         Holder::Client(id, scopes) => {
             let Some(holder) = client.organisation.client(*id) else { return Ok(None) };
-            if holder.status == Status::Disabled || bearer.issued_at.seconds() < holder.tokens_valid_from.seconds() {
+            if holder.status == Status::Disabled
+                || bearer.issued_at.seconds() < holder.tokens_valid_from.seconds()
+            {
                 return Ok(None);
             }
             let scopes = scopes.intersection(&holder.scopes).copied().collect();
@@ -442,7 +446,11 @@ fn cacheable(body: Value) -> Response {
     answer
 }
 
-fn second_step_token(app: &SharedApp, info: &RequestInfo, token: &str) -> Result<SecondStepToken, OauthError> {
+fn second_step_token(
+    app: &SharedApp,
+    info: &RequestInfo,
+    token: &str,
+) -> Result<SecondStepToken, OauthError> {
     app.tokens.second_step(token, info.now).ok_or_else(OauthError::refused)
 }
 

@@ -1,0 +1,56 @@
+//! `countersign unlock`: lets somebody try again.
+
+use super::{
+    api::{Api, Server},
+    failure::Failure,
+    names,
+    screen::{Field, Screen, plain},
+};
+use countersign_core::Method;
+use serde_json::{Value, json};
+
+const COLUMNS: &[Field] = &[
+    ("method", "/method"),
+    ("locked", "/locked"),
+    ("failures", "/failures"),
+    ("since", "/lockedAt"),
+    ("until", "/lockedUntil"),
+];
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: countersign unlock ada")]
+pub(super) struct Args {
+    /// Username, number or id
+    user: String,
+    /// Only this method; may be repeated
+    #[arg(long = "method", value_name = "METHOD", value_parser = names(Method::ALL.map(Method::name)), ignore_case = true)]
+    methods: Vec<String>,
+    #[command(flatten)]
+    server: Server,
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let methods: Vec<String> = args.methods.iter().map(|method| method.to_uppercase()).collect();
+    let body = if methods.is_empty() { json!({}) } else { json!({"methods": methods}) };
+    let work = async |api: &Api| api.post(&["v1", "users", &args.user, "unlock"], body).await;
+
+    let locks = Api::session(&args.server, work).await?;
+    let what = if methods.is_empty() { "everything".to_owned() } else { methods.join(", ") };
+    let screen = Screen::new();
+    if args.server.json {
+        return screen.json(&locks);
+    }
+    screen.print(
+        &screen.done(&format!("{} can try again: {what} unlocked, failures forgotten", plain(&args.user))),
+    )?;
+    if is_any_locked(&locks) { print_locks(screen, &locks, false) } else { Ok(()) }
+}
+
+fn is_any_locked(locks: &Value) -> bool {
+    locks["items"].as_array().is_some_and(|items| items.iter().any(|lock| lock["locked"] == true))
+}
+
+/// Prints the locks of a person.
+pub(super) fn print_locks(screen: Screen, locks: &Value, json: bool) -> Result<(), Failure> {
+    screen.list(COLUMNS, locks, json)
+}
