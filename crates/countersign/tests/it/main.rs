@@ -1,0 +1,16 @@
+//! What the server does, in process, through the real router on a real database file.
+
+mod architecture;
+mod audit;
+mod bad_input;
+mod clients;
+mod description;
+mod disconnect;
+mod errors_deny;
+mod ladder;
+mod organisations;
+mod permissions;
+mod secrets;
+mod sign_in;
+mod test_app;
+mod verification;
