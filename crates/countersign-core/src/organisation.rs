@@ -275,7 +275,7 @@ mod tests {
     }
 
     fn admin() -> Call {
-        by(Rank::Person(Role::Admin))
+        by(Rank::Person { role: Role::Admin, second_factor: true })
     }
 
     fn admit(
@@ -333,7 +333,7 @@ mod tests {
         let above = |role| Err(Refusal::RoleAboveYours(role));
 
         for (rank, role) in [
-            (Rank::Person(Role::Admin), Role::Owner),
+            (Rank::Person { role: Role::Admin, second_factor: true }, Role::Owner),
             (Rank::Client { admin: false }, Role::Admin),
             (Rank::Themselves { second_factor: true }, Role::Member),
             (Rank::Nobody, Role::Member),
@@ -366,7 +366,10 @@ mod tests {
         let own = Actor::User(user.id);
         let rank = Rank::Themselves { second_factor: true };
 
-        assert_eq!(organisation.dismiss(&user, &by(Rank::Person(Role::Helpdesk))), above);
+        assert_eq!(
+            organisation.dismiss(&user, &by(Rank::Person { role: Role::Helpdesk, second_factor: true })),
+            above
+        );
         for call in [Call { actor: own, ..admin() }, Call { actor: own, ..by(rank) }] {
             assert!(matches!(organisation.dismiss(&user, &call), Err(Refusal::Invalid(_))));
         }
@@ -380,7 +383,11 @@ mod tests {
         let refused = Err(Refusal::RoleAboveYours(Role::Admin));
         let before = organisation.clone();
 
-        for rank in [Rank::Person(Role::Helpdesk), Rank::Client { admin: false }, Rank::Nobody] {
+        for rank in [
+            Rank::Person { role: Role::Helpdesk, second_factor: true },
+            Rank::Client { admin: false },
+            Rank::Nobody,
+        ] {
             let call = by(rank);
             let added = organisation.add_client(id, name.clone(), BTreeSet::new(), secret(2), &call);
             assert_eq!(added, refused);

@@ -1,6 +1,6 @@
 //! The layer around everything: names each request, reads the clock once, limits, times, logs, writes problems.
 
-use super::{SharedApp, problem::Problem, server::Peer};
+use super::{Web, problem::Problem, server::Peer};
 use axum::{
     extract::{Request, State},
     middleware::Next,
@@ -50,15 +50,15 @@ impl<S: Send + Sync> axum::extract::FromRequestParts<S> for RequestInfo {
 }
 
 /// Wraps every request.
-pub async fn layer(State(app): State<SharedApp>, mut request: Request, next: Next) -> Response {
+pub async fn layer(State(web): State<Web>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let info = RequestInfo {
         id: request_id(request.headers()),
-        ip: app.proxies.client_address(peer(&request), request.headers()),
-        now: app.clock.now(),
+        ip: web.proxies.client_address(peer(&request), request.headers()),
+        now: web.app.clock.now(),
     };
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut answer = match app.limits.check_address(info.ip) {
+    let mut answer = match web.limits.check_address(info.ip) {
         Ok(()) => {
             request.extensions_mut().insert(info.clone());
             next.run(request).await
@@ -72,7 +72,7 @@ pub async fn layer(State(app): State<SharedApp>, mut request: Request, next: Nex
     }
     finish(&mut answer, &info.id);
     let (status, took) = (answer.status(), began.elapsed());
-    app.metrics.answer(status, took);
+    web.app.metrics.answer(status, took);
     // Paths name people by id, number or username, never by a secret; queries may hold more and stay out.
     tracing::debug!(
         request.id = info.id,
