@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     service::{clients, organisations, tokens::Holder},
 };
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Query};
 use countersign_core::{
     Call, Client, ClientId, Organisation, Permission, Rank, Scope, SessionId, Timestamp, User, UserId,
     event::Actor, user::Status,
@@ -197,10 +197,7 @@ impl Caller {
         match &bearer.holder {
             Holder::Client(id, scopes) => {
                 let client = organisation.client(*id).ok_or_else(invalid_token)?;
-                // Tokens carry whole seconds, so one issued in the second of the cut is refused as well.
-                if client.status == Status::Disabled
-                    || bearer.issued_at.seconds() < client.tokens_valid_from.seconds()
-                {
+                if !client.honours_token_of(bearer.issued_at) {
                     return Err(invalid_token());
                 }
                 let (id, rank) = (*id, client.rank());
@@ -257,13 +254,15 @@ impl Caller {
     }
 
     /// An owner may name another organisation by `?organisation=`; everybody else only their own.
+    ///
+    /// A name that cannot be read is refused: acting in one's own organisation instead would be a bad surprise.
     async fn chosen_organisation(
         &self,
         parts: &Parts,
         app: &SharedApp,
     ) -> Result<Arc<Organisation>, Problem> {
         let own = self.organisation();
-        let Some(named) = named_organisation(parts) else { return Ok(Arc::clone(own)) };
+        let Some(named) = named_organisation(parts)? else { return Ok(Arc::clone(own)) };
         if matches!(self, Self::Person { user, .. } if user.roles.highest().allows(Permission::Own)) {
             return Ok(organisations::named(app, &named).await?);
         }
@@ -317,16 +316,18 @@ pub fn basic(pair: &str) -> Option<(String, String)> {
     Some((id.to_owned(), secret.to_owned()))
 }
 
-fn named_organisation(parts: &Parts) -> Option<String> {
+fn named_organisation(parts: &Parts) -> Result<Option<String>, Problem> {
     #[derive(serde::Deserialize)]
     struct Named {
         organisation: Option<String>,
     }
-    let query = parts.uri.query()?;
-    if !query.contains("organisation") {
-        return None;
+    if parts.uri.query().is_none() {
+        return Ok(None);
     }
-    axum::extract::Query::<Named>::try_from_uri(&parts.uri).ok()?.0.organisation
+    let Query(named) = Query::<Named>::try_from_uri(&parts.uri).map_err(|_| {
+        Problem::invalid("invalid_parameter", Some("organisation".into()), "expected one id or slug")
+    })?;
+    Ok(named.organisation)
 }
 
 fn invalid_token() -> Problem {

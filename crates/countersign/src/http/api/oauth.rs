@@ -384,9 +384,7 @@ async fn describe(
     match &bearer.holder {
         Holder::Client(id, scopes) => {
             let Some(holder) = client.organisation.client(*id) else { return Ok(None) };
-            if holder.status == Status::Disabled
-                || bearer.issued_at.seconds() < holder.tokens_valid_from.seconds()
-            {
+            if !holder.honours_token_of(bearer.issued_at) {
                 return Ok(None);
             }
             let scopes = scopes.intersection(&holder.scopes).copied().collect();
