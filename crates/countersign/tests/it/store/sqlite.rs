@@ -20,6 +20,7 @@ use std::{
     fs::{self, File},
     os::unix::fs::{FileExt, PermissionsExt},
     path::{Path, PathBuf},
+    process::Command,
     sync::mpsc,
     time::Duration,
 };
@@ -403,6 +404,48 @@ async fn a_place_that_cannot_hold_a_database_is_named_with_the_reason() {
     // No permission reaches here, not even the superuser's.
     let error = refused(Path::new("/proc"));
     assert!(error.starts_with("open data directory /proc: "), "{error}");
+}
+
+#[test]
+fn a_file_that_cannot_grow_fails_what_needs_room_and_loses_nothing() {
+    // The limit holds for a whole process, so the test runs in one of its own.
+    let directory = tempfile::tempdir().unwrap();
+    let this = std::env::current_exe().unwrap();
+    let limited = "trap '' XFSZ; ulimit -f 2048; exec \"$0\" --exact \"$1\" --ignored --nocapture";
+
+    let outcome = Command::new("sh")
+        .args(["-c", limited, this.to_str().unwrap(), "store::sqlite::fills_its_files"])
+        .env("COUNTERSIGN_TEST_DIRECTORY", directory.path())
+        .output()
+        .unwrap();
+
+    assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
+    assert!(String::from_utf8_lossy(&outcome.stdout).contains("1 passed"));
+}
+
+#[tokio::test]
+#[ignore = "runs where files cannot grow"]
+async fn fills_its_files() {
+    let directory = PathBuf::from(std::env::var_os("COUNTERSIGN_TEST_DIRECTORY").unwrap());
+    let store = Store::Sqlite(Sqlite::open(&directory).unwrap());
+    let acme = organisation(&store, "acme").await;
+    let mut answered = Vec::new();
+
+    let failed = loop {
+        match create(&store, acme, named(&format!("user {}", answered.len()))).await {
+            Ok(user) => answered.push(user),
+            Err(error) => break error.to_string(),
+        }
+    };
+
+    assert!(failed.starts_with("commit: the disk reported an error; check it, its quota"), "{failed}");
+    // What the log held is in the database now, so there is room again.
+    answered.push(create(&store, acme, named("one more")).await.unwrap());
+    store.close().await;
+    let store = Store::Sqlite(Sqlite::open(&directory).unwrap());
+    for user in answered {
+        assert_eq!(store.user(acme, user.id).await.unwrap(), Some(user));
+    }
 }
 
 #[tokio::test]
