@@ -144,7 +144,7 @@ fn configuration(installation: &Installation) -> Result<Config, Failure> {
 }
 
 fn existing(data: &Path) -> Result<&Path, Failure> {
-    if data.is_dir() {
+    if Sqlite::exists(data) {
         return Ok(data);
     }
     Err(Failure::new(format!("there is no installation in {}", data.display()))
