@@ -6,7 +6,7 @@ use crate::{
     config::Config,
     error::{Error, Result},
     http::{
-        self, SharedApp,
+        self, SharedApp, Web,
         server::{self, Drained, Limits},
         tls::Reloading,
     },
@@ -51,9 +51,10 @@ pub async fn start(config: Config, clock: Clock) -> Result<(Running, Option<Firs
         // A dropped handle stops the server as well.
         let _ = stopped.await;
     };
-    let router = http::router(Arc::clone(&app));
-    let serving = tokio::spawn(server::serve(listener, tls.clone(), router, limits(&app), shutdown));
-    let jobs = jobs(&app, tls);
+    let web = Web::new(Arc::clone(&app))?;
+    let limits = limits(&web);
+    let jobs = jobs(&web, tls.clone());
+    let serving = tokio::spawn(server::serve(listener, tls, http::router(web), limits, shutdown));
     Ok((Running { address, app, stop, serving, jobs }, first))
 }
 
@@ -107,24 +108,24 @@ fn certificates(config: &Config) -> Result<Option<Reloading>> {
     Reloading::load(certificate, key).map(Some).map_err(|error| Error::Store(error.to_string()))
 }
 
-fn limits(app: &App) -> Limits {
-    let (server, limits) = (&app.config.server, &app.config.limits);
+fn limits(web: &Web) -> Limits {
+    let (server, limits) = (&web.app.config.server, &web.app.config.limits);
     Limits {
         header_timeout: Duration::from_secs(server.header_seconds),
         idle_timeout: Duration::from_secs(server.idle_seconds),
         drain_timeout: Duration::from_secs(server.drain_seconds),
         max_connections: limits.connections,
         max_connections_per_address: limits.connections_per_address,
-        proxies: app.proxies.clone(),
+        proxies: web.proxies.clone(),
         ..Limits::default()
     }
 }
 
-fn jobs(app: &SharedApp, tls: Option<Reloading>) -> Vec<JoinHandle<()>> {
-    let sweeping = Arc::clone(app);
-    let signing = Arc::clone(app);
+fn jobs(web: &Web, tls: Option<Reloading>) -> Vec<JoinHandle<()>> {
+    let limits = Arc::clone(&web.limits);
+    let signing = Arc::clone(&web.app);
     let mut jobs = vec![
-        tokio::spawn(async move { sweeping.limits.sweep(SWEEP_INTERVAL).await }),
+        tokio::spawn(async move { limits.sweep(SWEEP_INTERVAL).await }),
         tokio::spawn(async move { keep_signing(&signing).await }),
     ];
     jobs.extend(tls.map(|tls| tokio::spawn(tls.watch(CERTIFICATE_INTERVAL))));

@@ -118,8 +118,8 @@ impl Api {
         api.identity = match credentials {
             Credentials::Token(token) => Identity::Bearer { token, refresh: None },
             Credentials::Client { id, secret } => Identity::Basic { id, secret },
-            Credentials::Person { username, password, code } => {
-                let tokens = api.sign_in(&username, &password, code).await?;
+            person @ Credentials::Person { .. } => {
+                let tokens = api.sign_in(person).await?;
                 let token = Secret::new(text(&tokens, "/access_token").to_owned());
                 let refresh = Some(Secret::new(text(&tokens, "/refresh_token").to_owned()));
                 Identity::Bearer { token, refresh }
@@ -155,17 +155,17 @@ impl Api {
     }
 
     /// Signs a person in: the password, and a second factor when the server asks for one. Returns the tokens.
-    pub(super) async fn sign_in(
-        &self,
-        username: &str,
-        password: &Secret<String>,
-        code: Option<Secret<String>>,
-    ) -> Result<Value, Failure> {
-        let mut form =
-            vec![("grant_type", "password"), ("username", username), ("password", password.expose())];
-        if let Some(organisation) = &self.organisation {
-            form.push(("organisation", organisation));
-        }
+    pub(super) async fn sign_in(&self, person: Credentials) -> Result<Value, Failure> {
+        let Credentials::Person { organisation, username, password, code } = person else {
+            return Err(Failure::usage("COUNTERSIGN_USERNAME is not set")
+                .hint("this signs people in; service clients need no sign-in"));
+        };
+        let mut form = vec![
+            ("grant_type", "password"),
+            ("username", username.as_str()),
+            ("password", password.expose()),
+        ];
+        form.extend(organisation.as_deref().map(|organisation| ("organisation", organisation)));
         let (status, answer) = self.token(&form).await?;
         if status.is_success() {
             return Ok(answer);
@@ -174,7 +174,7 @@ impl Api {
             return Err(problem::of_sign_in(status, &answer));
         }
         if answer["enrolment_required"] == true {
-            return Err(Failure::new(format!("{} has no second factor yet", plain(username)))
+            return Err(Failure::new(format!("{} has no second factor yet", plain(&username)))
                 .exit(Exit::Refused)
                 .hint("sign in once with a browser to enrol one"));
         }
@@ -355,6 +355,7 @@ mod tests {
 
     fn person(code: Option<&str>) -> Credentials {
         Credentials::Person {
+            organisation: None,
             username: "ada".into(),
             password: "correct horse".to_owned().into(),
             code: code.map(|code| code.to_owned().into()),

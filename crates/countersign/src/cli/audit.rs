@@ -6,16 +6,17 @@ use super::{
     installation::Installation,
     screen::{Field, Screen, Tone, plain, text},
 };
+use crate::service::audit::Report;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
 const COLUMNS: &[Field] = &[
     ("time", "/at"),
     ("what", "/action"),
-    ("whose", "/subject/id"),
-    ("by", "/by"),
     ("why", "/why"),
+    ("by", "/by"),
     ("from", "/ip"),
+    ("whose", "/subject/id"),
 ];
 
 #[derive(Debug, clap::Args)]
@@ -31,6 +32,7 @@ pub(super) enum Command {
     List(Box<List>),
     /// Prove that no event was cut or edited; reads the database itself
     #[command(after_help = "Example: countersign audit verify --data /var/lib/countersign\n\n\
+                            Stop the server first: the data is open to one program at a time.\n\
                             Exit code 6 means that the trail is broken.")]
     Verify {
         #[command(flatten)]
@@ -61,59 +63,32 @@ pub(super) struct List {
     server: Server,
 }
 
-/// What a check of the audit trail found.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct AuditSummary {
-    /// How many chains were followed: one a person, one an organisation.
-    pub chains: u64,
-    /// How many events stand in them.
-    pub events: u64,
-    /// Where a chain is broken.
-    pub faults: Vec<AuditFault>,
-}
-
-/// A place where a chain is broken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct AuditFault {
-    /// Whose chain: `user 0190…`.
-    pub subject: String,
-    /// The first event that does not fit.
-    pub seq: u64,
-    /// What is wrong: missing, edited, more than the document knows.
-    pub what: String,
-}
-
-impl AuditSummary {
-    /// Says in a line what was proved.
-    pub(super) fn line(&self) -> String {
-        format!("{} events in {} chains, none cut or edited", self.events, self.chains)
+/// Says in a line what was proved, or fails if anything was found.
+pub(super) fn proof(report: &Report) -> Result<String, Failure> {
+    if !report.holds() {
+        return Err(Failure::new(format!("the audit trail is broken: {} findings", report.finding_count))
+            .exit(Exit::Integrity)
+            .hint("keep a copy of the data directory as it is, and compare it with a backup"));
     }
-
-    /// Fails if there is a fault.
-    pub(super) fn into_result(self) -> Result<Self, Failure> {
-        match self.faults.len() {
-            0 => Ok(self),
-            faults => Err(Failure::new(format!("the audit trail is broken: {faults} faults"))
-                .exit(Exit::Integrity)
-                .hint("keep a copy of the data directory as it is, and compare it with a backup")),
-        }
-    }
+    let chains = report.people + report.organisations;
+    Ok(format!("{} events in {chains} chains, none cut or edited", report.rows))
 }
 
 /// Lists through the API, or checks the trail with `verify`.
 pub(super) async fn run(
     args: Args,
-    verify: impl AsyncFnOnce(&Installation) -> Result<AuditSummary, Failure>,
+    verify: impl AsyncFnOnce(&Installation) -> Result<Report, Failure>,
 ) -> Result<(), Failure> {
     let screen = Screen::new();
     match args.command {
         Command::List(list) => print_list(screen, *list).await,
-        Command::Verify { installation, json } => print_summary(screen, verify(&installation).await?, json),
+        Command::Verify { installation, json } => print_report(screen, &verify(&installation).await?, json),
     }
 }
 
 async fn print_list(screen: Screen, list: List) -> Result<(), Failure> {
     let List { user, action, from, until, page, server } = list;
+    let is_of_one = user.is_some();
     let filter: Vec<_> = [("user", user), ("action", action), ("from", from), ("until", until)]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
@@ -123,7 +98,9 @@ async fn print_list(screen: Screen, list: List) -> Result<(), Failure> {
     if !server.json {
         events["items"].as_array_mut().into_iter().flatten().for_each(summarise);
     }
-    screen.list(COLUMNS, &events, server.json)
+    // Of one person's events everybody knows whose they are.
+    let columns = if is_of_one { &COLUMNS[..COLUMNS.len() - 1] } else { COLUMNS };
+    screen.list(columns, &events, server.json)
 }
 
 /// Adds the members the table shows: who did it, and why.
@@ -147,26 +124,15 @@ pub(super) fn why(event: &Value) -> String {
     said.into_iter().find(|text| !text.is_empty()).map(plain).unwrap_or_default()
 }
 
-fn print_summary(screen: Screen, summary: AuditSummary, json: bool) -> Result<(), Failure> {
+fn print_report(screen: Screen, report: &Report, json: bool) -> Result<(), Failure> {
     if json {
-        screen.json(&to_json(&summary))?;
-        return if summary.faults.is_empty() { Ok(()) } else { Err(Failure::silent(Exit::Integrity)) };
+        screen.json(&json!({"holds": report.holds(), "report": report}))?;
+        return if report.holds() { Ok(()) } else { Err(Failure::silent(Exit::Integrity)) };
     }
-    for fault in &summary.faults {
-        let place = format!("{} event {}: {}", fault.subject, fault.seq, fault.what);
-        screen.print(&format!("{} {}", screen.paint(Tone::Bad, "✗"), plain(&place)))?;
+    for finding in &report.findings {
+        screen.print(&format!("{} {}", screen.paint(Tone::Bad, "✗"), plain(finding)))?;
     }
-    screen.print(&screen.done(&summary.into_result()?.line()))
-}
-
-fn to_json(summary: &AuditSummary) -> Value {
-    let fault = |fault: &AuditFault| json!({"subject": fault.subject, "seq": fault.seq, "what": fault.what});
-    json!({
-        "intact": summary.faults.is_empty(),
-        "chains": summary.chains,
-        "events": summary.events,
-        "faults": summary.faults.iter().map(fault).collect::<Vec<_>>(),
-    })
+    screen.print(&screen.done(&proof(report)?))
 }
 
 #[cfg(test)]
@@ -175,13 +141,13 @@ mod tests {
 
     #[test]
     fn a_broken_trail_exits_with_6() {
-        let fault = AuditFault { subject: "user 1".into(), seq: 3, what: "edited".into() };
-        let summary = AuditSummary { chains: 1, events: 4, faults: vec![fault] };
+        let broken =
+            Report { findings: vec!["event 3 was edited".into()], finding_count: 1, ..Report::default() };
 
-        let broken = summary.into_result().expect_err("broken");
+        let failure = proof(&broken).expect_err("broken");
 
-        assert_eq!(broken.exit, Exit::Integrity);
-        assert!(AuditSummary::default().into_result().is_ok());
+        assert_eq!(failure.exit, Exit::Integrity);
+        assert!(proof(&Report::default()).is_ok());
     }
 
     #[test]

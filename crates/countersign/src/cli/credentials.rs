@@ -20,6 +20,8 @@ pub(super) enum Credentials {
     },
     /// A person, who may be asked for a second factor.
     Person {
+        /// The organisation they belong to; the first one if left out. An owner may act in another.
+        organisation: Option<String>,
         /// The username.
         username: String,
         /// The password.
@@ -54,7 +56,9 @@ impl Credentials {
         }
         if let Some(username) = lookup("COUNTERSIGN_USERNAME") {
             let password = required(&lookup, "COUNTERSIGN_PASSWORD")?;
-            return Ok(Self::Person { username, password, code: secret(&lookup, "COUNTERSIGN_CODE")? });
+            let code = secret(&lookup, "COUNTERSIGN_CODE")?;
+            let organisation = lookup("COUNTERSIGN_USER_ORGANISATION");
+            return Ok(Self::Person { organisation, username, password, code });
         }
         Err(Failure::usage("no credentials for the server").hint(
             "set COUNTERSIGN_CLIENT_ID and COUNTERSIGN_CLIENT_SECRET_FILE, \

@@ -6,7 +6,7 @@ mod phone;
 
 use super::{
     api::{Api, Page, Server},
-    audit::{self, AuditSummary},
+    audit,
     credentials::Credentials,
     factor,
     failure::Failure,
@@ -14,6 +14,7 @@ use super::{
     screen::{self, Screen, Tone, text},
     terminal_qr, verify,
 };
+use crate::service::audit::Report;
 use countersign_core::Secret;
 use phone::Phone;
 use serde_json::{Value, json};
@@ -122,7 +123,7 @@ impl Told {
 pub(super) async fn run<H>(
     args: Args,
     start: impl AsyncFnOnce() -> Result<(DemoServer, H), Failure>,
-    verify_audit: impl AsyncFnOnce(&H) -> Result<AuditSummary, Failure>,
+    verify_audit: impl AsyncFnOnce(&H) -> Result<Report, Failure>,
     stop: impl AsyncFnOnce(H),
 ) -> Result<(), Failure> {
     if !args.auto && !prompt::is_interactive() {
@@ -141,7 +142,7 @@ pub(super) async fn run<H>(
 async fn tell(
     args: &Args,
     server: &DemoServer,
-    verify_audit: impl AsyncFnOnce() -> Result<AuditSummary, Failure>,
+    verify_audit: impl AsyncFnOnce() -> Result<Report, Failure>,
 ) -> Result<(), Failure> {
     let mut story = Story::begin(args, server).await?;
     let mut verify_audit = Some(verify_audit);
@@ -354,11 +355,11 @@ impl Story {
 
     async fn prove_audit(
         &self,
-        verify_audit: impl AsyncFnOnce() -> Result<AuditSummary, Failure>,
+        verify_audit: impl AsyncFnOnce() -> Result<Report, Failure>,
     ) -> Result<Told, Failure> {
-        let summary = verify_audit().await?.into_result()?;
-        expect(summary.events > 0, "events in the audit trail", &0.into())?;
-        Ok(Told::line(summary.line()))
+        let report = verify_audit().await?;
+        expect(report.rows > 0, "events in the audit trail", &0.into())?;
+        Ok(Told::line(audit::proof(&report)?))
     }
 
     async fn verify(&self, code: &str, kind: Option<&str>) -> Result<Value, Failure> {
@@ -557,7 +558,7 @@ mod tests {
         script
     }
 
-    async fn play(script: Vec<Reply>, summary: AuditSummary) -> (Result<(), Failure>, usize) {
+    async fn play(script: Vec<Reply>, report: Report) -> (Result<(), Failure>, usize) {
         let start = async || {
             let stub = Stub::start(script).await;
             let url = stub.server().url.to_string();
@@ -567,15 +568,15 @@ mod tests {
         let told = run(
             Args { auto: true },
             start,
-            async |_: &Stub| Ok(summary),
+            async |_: &Stub| Ok(report),
             async |stub: Stub| left = stub.left(),
         )
         .await;
         (told, left)
     }
 
-    fn intact() -> AuditSummary {
-        AuditSummary { chains: 2, events: 6, faults: Vec::new() }
+    fn intact() -> Report {
+        Report { rows: 6, people: 1, organisations: 1, ..Report::default() }
     }
 
     #[tokio::test]
@@ -598,9 +599,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_broken_audit_trail_stops_the_demo() {
-        let fault = audit::AuditFault { subject: "user u".into(), seq: 2, what: "edited".into() };
-
-        let (told, _) = play(script(), AuditSummary { faults: vec![fault], ..intact() }).await;
+        let (told, _) = play(script(), Report { finding_count: 1, ..intact() }).await;
 
         assert!(told.is_err_and(|failure| failure.message.contains("The record is proved")));
     }

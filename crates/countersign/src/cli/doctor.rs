@@ -1,5 +1,9 @@
 //! `countersign doctor`: looks for what is wrong with an installation.
 
+mod checks;
+
+pub(super) use checks::examine;
+
 use super::{
     failure::{Exit, Failure},
     installation::Installation,
@@ -9,7 +13,7 @@ use serde_json::{Value, json};
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example: countersign doctor --data /var/lib/countersign\n\nExit code 6 means that something is wrong."
+    after_help = "Example: countersign doctor --data /var/lib/countersign\n\nStop the server first: the data is open to one program at a time.\nExit code 6 means that something is wrong."
 )]
 pub(super) struct Args {
     #[command(flatten)]

@@ -44,6 +44,7 @@ Credentials for user, factor, client, org, verify, unlock, reset and audit list:
   COUNTERSIGN_TOKEN                            a token from `countersign login`, else
   COUNTERSIGN_CLIENT_ID + _CLIENT_SECRET       a service client, else
   COUNTERSIGN_USERNAME + _PASSWORD [+ _CODE]   a person, asked for the second factor
+  COUNTERSIGN_USER_ORGANISATION                that person's, if it is not the first one
   Each secret can be in a file instead: COUNTERSIGN_CLIENT_SECRET_FILE, …_PASSWORD_FILE
 
 Exit codes:

@@ -167,17 +167,18 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 
 /// Returns the organisation that is meant: the one named, else the only one there is.
 async fn meant(api: &Api, named: Option<String>) -> Result<String, Failure> {
-    const HINT: &str = "name the organisation by its slug or id";
+    let which = || Failure::usage("which organisation?").hint("name it by its slug or id");
     if let Some(named) = named {
         return Ok(named);
     }
     let list = api.get(&PATH).await.map_err(|failure| match failure.exit {
-        Exit::Refused => failure.hint(HINT),
+        // Only owners see the list; everybody else has to know their own.
+        Exit::Refused => which(),
         _ => failure,
     })?;
     match list["items"].as_array().map(Vec::as_slice) {
         Some([only]) => Ok(text(only, "/id").to_owned()),
-        _ => Err(Failure::usage("there are several organisations").hint(HINT)),
+        _ => Err(which()),
     }
 }
 

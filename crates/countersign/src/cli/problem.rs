@@ -50,10 +50,10 @@ fn hint_of(status: StatusCode, problem: &Value) -> Option<String> {
         StatusCode::GONE => "enrol again".into(),
         StatusCode::CONFLICT => "look at what is there first, then choose another value".into(),
         status if status.is_server_error() => "the server's log says more under the request id".into(),
-        _ => format!(
-            "correct {} and try again",
-            text(problem, "/field").split('.').next().filter(|f| !f.is_empty())?
-        ),
+        _ => match text(problem, "/field") {
+            "" => return None,
+            field => format!("correct {} and try again", plain(field)),
+        },
     })
 }
 

@@ -56,7 +56,9 @@ pub(super) fn secret_file(path: &Path) -> Result<Secret<String>, Failure> {
 /// Makes sure that a person means it: they type `word`. Without a terminal nobody can, so `--yes` is needed.
 pub(super) fn confirm(what: &str, word: &str) -> Result<(), Failure> {
     if !is_interactive() {
-        return Err(Failure::usage(format!("{what} needs a confirmation")).hint("add --yes if you mean it"));
+        return Err(
+            Failure::usage(format!("this needs a confirmation: {what}")).hint("add --yes if you mean it")
+        );
     }
     let typed = line(&format!("{what}. Type {word} to go on: "))?;
     if typed.expose() == word {

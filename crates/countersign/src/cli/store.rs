@@ -23,33 +23,20 @@ pub(super) enum Command {
     },
 }
 
-/// What a migration did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Migration {
-    /// The engine: `sqlite` or `postgres`.
-    pub engine: String,
-    /// The schema's number before.
-    pub from: u64,
-    /// The schema's number now.
-    pub to: u64,
-}
-
-/// Migrates with `migrate`, and prints what was done.
+/// Migrates with `migrate`, which names the migrations that took, and prints them.
 pub(super) async fn run(
     args: Args,
-    migrate: impl AsyncFnOnce(&Installation) -> Result<Migration, Failure>,
+    migrate: impl AsyncFnOnce(&Installation) -> Result<Vec<&'static str>, Failure>,
 ) -> Result<(), Failure> {
     let Command::Migrate { installation, json } = args.command;
-    let Migration { engine, from, to } = migrate(&installation).await?;
+    let applied = migrate(&installation).await?;
 
     let screen = Screen::new();
     if json {
-        return screen.json(&json!({"engine": engine, "from": from, "to": to}));
+        return screen.json(&json!({"applied": applied}));
     }
-    let what = if from == to {
-        format!("{engine}: schema {to}, nothing to do")
-    } else {
-        format!("{engine}: schema {from} → {to}")
-    };
-    screen.print(&screen.done(&what))
+    if applied.is_empty() {
+        return screen.print(&screen.done("the schema is this version's already"));
+    }
+    applied.iter().try_for_each(|name| screen.print(&screen.done(name)))
 }

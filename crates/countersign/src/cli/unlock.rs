@@ -43,14 +43,40 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     screen.print(
         &screen.done(&format!("{} can try again: {what} unlocked, failures forgotten", plain(&args.user))),
     )?;
-    if is_any_locked(&locks) { print_locks(screen, &locks, false) } else { Ok(()) }
+    if failed(&locks).is_empty() { Ok(()) } else { print_locks(screen, &locks, false) }
 }
 
-fn is_any_locked(locks: &Value) -> bool {
-    locks["items"].as_array().is_some_and(|items| items.iter().any(|lock| lock["locked"] == true))
+/// Returns the methods with failures; the others have nothing to tell.
+fn failed(locks: &Value) -> Vec<Value> {
+    let has_failed = |lock: &&Value| lock["locked"] == true || lock["failures"].as_u64() > Some(0);
+    locks["items"].as_array().into_iter().flatten().filter(has_failed).cloned().collect()
 }
 
 /// Prints the locks of a person.
 pub(super) fn print_locks(screen: Screen, locks: &Value, json: bool) -> Result<(), Failure> {
-    screen.list(COLUMNS, locks, json)
+    if json {
+        return screen.json(locks);
+    }
+    match failed(locks) {
+        failed if failed.is_empty() => screen.print("nothing is locked, and no wrong codes are counted"),
+        failed => screen.print(&screen.table(COLUMNS, &failed)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_methods_with_failures_are_shown() {
+        let locks = json!({"items": [
+            {"method": "TOKEN", "locked": true, "failures": 5},
+            {"method": "SMS", "locked": false, "failures": 0},
+            {"method": "RECOVERY", "locked": false, "failures": 1},
+        ]});
+
+        let methods: Vec<Value> = failed(&locks).iter().map(|lock| lock["method"].clone()).collect();
+
+        assert_eq!(methods, ["TOKEN", "RECOVERY"]);
+    }
 }

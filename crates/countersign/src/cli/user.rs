@@ -247,11 +247,8 @@ async fn show(api: &Api, screen: Screen, user: &str, json: bool) -> Result<(), F
         super::factor::print_factors(screen, &factors, json)?;
     }
     let locks = api.get(&["v1", "users", user, "locks"]).await?;
-    if has_items(&locks) {
-        screen.print("")?;
-        unlock::print_locks(screen, &locks, json)?;
-    }
-    Ok(())
+    screen.print("")?;
+    unlock::print_locks(screen, &locks, json)
 }
 
 async fn delete(api: &Api, screen: Screen, user: &str, yes: bool, json: bool) -> Result<(), Failure> {

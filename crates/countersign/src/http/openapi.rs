@@ -1,6 +1,6 @@
 //! The API's description: OpenAPI 3.1, made from the handlers, and a page to read it.
 
-use super::{SharedApp, problem::Problem};
+use super::{Web, problem::Problem};
 use axum::{Router, response::IntoResponse, routing::get};
 use http::{HeaderValue, header};
 use serde_json::{Value, json};
@@ -68,7 +68,7 @@ pub fn description() -> Value {
 }
 
 /// Serves the description and the page.
-pub fn router(description: Value) -> Router<SharedApp> {
+pub fn router(description: Value) -> Router<Web> {
     let page = page(&description);
     let text = description.to_string();
     Router::new()

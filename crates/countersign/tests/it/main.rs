@@ -12,5 +12,6 @@ mod organisations;
 mod permissions;
 mod secrets;
 mod sign_in;
+mod store;
 mod test_app;
 mod verification;

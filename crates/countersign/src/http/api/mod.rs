@@ -13,7 +13,7 @@ pub mod recovery;
 pub mod users;
 pub mod verify;
 
-use super::{SharedApp, openapi, problem::Problem};
+use super::{Web, openapi, problem::Problem};
 use countersign_core::refusal::Invalid;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, OpenApi, ToSchema};
@@ -70,7 +70,7 @@ pub fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 }
 
 /// Returns all routes with their description.
-pub fn router(baseline: bool) -> OpenApiRouter<SharedApp> {
+pub fn router(baseline: bool) -> OpenApiRouter<Web> {
     let router = OpenApiRouter::with_openapi(openapi::Description::openapi())
         .routes(routes!(oauth::token))
         .routes(routes!(oauth::enrol))

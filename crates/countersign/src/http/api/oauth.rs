@@ -1,11 +1,11 @@
 //! The token endpoint and what belongs to it (RFC 6749, 7009, 7662, 8414, 7517). Errors have OAuth's shape.
 
-use super::{factors::EnrolledView, passwords::check_sign_in, verify::attempt};
+use super::{factors::EnrolledView, verify::attempt};
 use crate::{
     error::Error,
     http::{
         SharedApp,
-        caller::{AuthenticatedClient, anonymous, basic},
+        caller::{AuthenticatedClient, WithinSignInLimit, anonymous, basic},
         extract::{Body, Form, Json},
         problem::Problem,
         request::RequestInfo,
@@ -199,12 +199,12 @@ impl From<Error> for Failure {
     responses((status = 200, body = TokenReply)),
 )]
 pub async fn token(
+    _: WithinSignInLimit,
     State(app): State<SharedApp>,
     info: RequestInfo,
     headers: HeaderMap,
     Form(form): Form<TokenForm>,
 ) -> Result<Response, Failure> {
-    check_sign_in(&app.limits, &info)?;
     let (id, secret) = (form.client_id.as_deref(), form.client_secret.as_deref());
     let client = authenticate(&app, &info, &headers, id, secret).await?;
     match form.grant_type.as_deref() {
@@ -309,11 +309,11 @@ fn granted(grant: Grant) -> Result<Response, Failure> {
     request_body = EnrolBody, responses((status = 201, body = EnrolledView)),
 )]
 pub async fn enrol(
+    _: WithinSignInLimit,
     State(app): State<SharedApp>,
     info: RequestInfo,
     Body(body): Body<EnrolBody>,
 ) -> Result<Json<EnrolledView>, Failure> {
-    check_sign_in(&app.limits, &info)?;
     let token = second_step_token(&app, &info, &body.mfa_token)?;
     let kind = body.kind.as_deref().map_or(Ok(Kind::Totp), |kind| Kind::parse("type", kind));
     let label = body.label.as_deref().map(|label| Label::parse("label", label)).transpose();
@@ -329,11 +329,11 @@ pub async fn enrol(
     responses((status = 200)),
 )]
 pub async fn revoke(
+    _: WithinSignInLimit,
     State(app): State<SharedApp>,
     info: RequestInfo,
     Form(form): Form<TokenOnlyForm>,
 ) -> Result<StatusCode, Failure> {
-    check_sign_in(&app.limits, &info)?;
     match app.tokens.access(&form.token, info.now) {
         Some(bearer) => app.store.revoke_token(bearer.id, bearer.expires_at).await?,
         None => sign_in::revoke_refresh_token(&app, anonymous(&info), &form.token).await?,
@@ -348,12 +348,12 @@ pub async fn revoke(
     responses((status = 200, body = Object)),
 )]
 pub async fn introspect(
+    _: WithinSignInLimit,
     State(app): State<SharedApp>,
     info: RequestInfo,
     headers: HeaderMap,
     Form(form): Form<TokenOnlyForm>,
 ) -> Result<Json<Value>, Failure> {
-    check_sign_in(&app.limits, &info)?;
     let (id, secret) = (form.client_id.as_deref(), form.client_secret.as_deref());
     let client = authenticate(&app, &info, &headers, id, secret).await?;
     let client = client.ok_or_else(OauthError::invalid_client)?;
@@ -384,9 +384,7 @@ async fn describe(
     match &bearer.holder {
         Holder::Client(id, scopes) => {
             let Some(holder) = client.organisation.client(*id) else { return Ok(None) };
-            if holder.status == Status::Disabled
-                || bearer.issued_at.seconds() < holder.tokens_valid_from.seconds()
-            {
+            if !holder.honours_token_of(bearer.issued_at) {
                 return Ok(None);
             }
             let scopes = scopes.intersection(&holder.scopes).copied().collect();

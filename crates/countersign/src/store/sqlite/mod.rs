@@ -51,6 +51,11 @@ impl Sqlite {
         Ok(Arc::new(Self { writer, readers, memory, fsync }))
     }
 
+    /// Tells whether a directory has a store. Opening would make one.
+    pub fn exists(directory: &Path) -> bool {
+        directory.join(directory::DATABASE).exists()
+    }
+
     /// Brings the store in a directory to the present schema without serving from it; returns the names of the
     /// migrations that took.
     pub fn migrate_only(directory: &Path) -> Result<Vec<&'static str>> {
@@ -68,5 +73,34 @@ impl Sqlite {
         // The readers first: the last connection to close folds the log into the database, and a reader cannot.
         self.readers.close().await;
         self.writer.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::Connection;
+
+    #[test]
+    #[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+    fn every_reading_is_answered_from_an_index() {
+        let connection = Connection::open_in_memory().unwrap();
+        schema::migrate(&connection).unwrap();
+        let readings =
+            [&users::READINGS[..], &organisations::READINGS, &audit::READINGS, &checkpoints::READINGS];
+
+        for sql in readings.concat() {
+            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let nulls = vec![rusqlite::types::Null; statement.parameter_count()];
+            let steps = statement
+                .query_map(rusqlite::params_from_iter(nulls), |row| row.get::<_, String>(3))
+                .unwrap()
+                .collect::<rusqlite::Result<Vec<_>>>()
+                .unwrap();
+
+            assert!(steps.iter().any(|step| step.starts_with("SEARCH")), "{sql}: {steps:?}");
+            let is_costly = |step: &String| step.contains("SCAN") || step.contains("TEMP B-TREE");
+            assert!(!steps.iter().any(is_costly), "{sql}: {steps:?}");
+        }
     }
 }
