@@ -108,9 +108,7 @@ impl Target {
         let path = self.fill(&operation.path) + query;
         let call = app.call(operation.method.clone(), &path).by(by);
         match sample(operation) {
-            Some(body) => {
-                call.json(serde_json::from_str(&self.fill(&body.to_string())).expect("JSON")).await
-            }
+            Some(body) => call.json(serde_json::from_str(&self.fill(&body.to_string())).expect("JSON")).await,
             None => call.await,
         }
     }
@@ -148,7 +146,9 @@ async fn callers(app: &TestApp) -> Vec<Caller> {
     for role in Role::ALL {
         let credentials = match role {
             Role::Owner => app.owner().await,
-            _ => app.user(&format!("the-{role}")).with_role(role.name()).with_password().await.session().await,
+            _ => {
+                app.user(&format!("the-{role}")).with_role(role.name()).with_password().await.session().await
+            }
         };
         callers.push(Caller::new(role.name(), credentials, Is::Person(role)));
     }
@@ -163,9 +163,8 @@ async fn callers(app: &TestApp) -> Vec<Caller> {
 }
 
 async fn unknown_callers(app: &TestApp) -> Vec<Caller> {
-    let invalid = |name: &str, token: &str| {
-        Caller::new(name, Credentials::bearer(token), Is::Unknown("invalid_token"))
-    };
+    let invalid =
+        |name: &str, token: &str| Caller::new(name, Credentials::bearer(token), Is::Unknown("invalid_token"));
     let expired = app.sign_in("admin", &app.admin_password).await;
     app.advance(601);
     let root = app.root();
@@ -320,8 +319,7 @@ async fn everybody_signed_in_reaches_their_own_whatever_their_role() {
             }
             let session = person.session().await;
             let made = app.post("/v1/me/factors").by(&session).json(json!({ "type": "totp" })).await;
-            let target =
-                Target { pending: made.expect_created().text("id"), ..Target::default() };
+            let target = Target { pending: made.expect_created().text("id"), ..Target::default() };
             let answer = target.ask(&app, &operation, &session, "").await;
             let expected = ["", "code_rejected", "password_rejected", "factor_not_found"];
             let got_through = expected.contains(&answer.code()) && answer.status != 401;

@@ -5,7 +5,7 @@ use countersign::{
     app::App,
     clock::Clock,
     config::Config,
-    http::{SharedApp, router},
+    http::{SharedApp, Web, router},
     service::setup,
     store::ClaimedHead,
 };
@@ -86,7 +86,7 @@ impl TestApp {
         let app = Arc::new(App::open(config, clock.clone()).await.expect("open"));
         let first = setup::initialise(&app).await.expect("initialise").expect("an empty directory");
         Self {
-            router: router(Arc::clone(&app)),
+            router: router(Web::new(Arc::clone(&app)).expect("the layer")),
             clock,
             organisation: first.organisation.id,
             admin: first.admin.id,
@@ -340,6 +340,13 @@ impl<'a> IntoFuture for Call<'a> {
     type IntoFuture = Fut<'a, Answer>;
 
     fn into_future(self) -> Fut<'a, Answer> {
+        self.detached()
+    }
+}
+
+impl Call<'_> {
+    /// Returns the answer to come, which needs nothing of the test any more.
+    fn detached(self) -> Fut<'static, Answer> {
         let shown = format!("{} {}", self.request.method(), self.request.uri());
         let answering = self.app.router.clone().oneshot(self.request);
         Box::pin(async move {
@@ -349,6 +356,16 @@ impl<'a> IntoFuture for Call<'a> {
             Answer { request: shown, status: parts.status, headers: parts.headers, body, json }
         })
     }
+}
+
+/// Sends requests at the same time, each in a task of its own; returns the answers in their order.
+pub(crate) async fn at_once<'a>(calls: impl IntoIterator<Item = Call<'a>>) -> Vec<Answer> {
+    let tasks: Vec<_> = calls.into_iter().map(|call| tokio::spawn(call.detached())).collect();
+    let mut answers = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        answers.push(task.await.expect("an answer"));
+    }
+    answers
 }
 
 /// What was answered.
@@ -426,7 +443,11 @@ impl Answer {
         assert_eq!(answer.json["status"], status, "{}", answer.request);
         assert_eq!(answer.json["type"], format!("urn:countersign:problem:{code}"), "{}", answer.request);
         assert_eq!(answer.json["requestId"].as_str(), answer.header("x-request-id"), "{}", answer.request);
-        assert!(answer.json["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{}", answer.request);
+        assert!(
+            answer.json["detail"].as_str().is_some_and(|detail| !detail.is_empty()),
+            "{}",
+            answer.request
+        );
         answer
     }
 }
@@ -597,8 +618,13 @@ impl<'a> Person<'a> {
 
     /// Fails until the method locks.
     pub(crate) async fn lock(&self) {
+        self.lock_by(&self.wrong_code()).await;
+    }
+
+    /// Fails with this code until the method locks.
+    pub(crate) async fn lock_by(&self, wrong: &str) {
         for _ in 0..5 {
-            self.verify(self.wrong_code()).await.expect_ok();
+            self.verify(wrong).await.expect_ok();
         }
     }
 
