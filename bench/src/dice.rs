@@ -1,5 +1,7 @@
 //! Numbers that look random: good enough to shuffle people and to pick a moment.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 /// A SplitMix64 generator.
 pub(crate) struct Dice(u64);
 
@@ -7,6 +9,12 @@ impl Dice {
     /// Always gives the same numbers for a seed.
     pub(crate) const fn seeded(seed: u64) -> Self {
         Self(seed)
+    }
+
+    /// Gives other numbers every time.
+    pub(crate) fn by_the_clock() -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(since_epoch.as_nanos() as u64)
     }
 
     /// Returns a number from 0 up to, not including, `limit`.

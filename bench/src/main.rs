@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's results and its signs of life")]
 
 mod client;
+mod crash;
 mod dice;
 mod drive;
 mod estate;
@@ -20,7 +21,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-/// Measures a Countersign server, or loads it.
+/// Measures a Countersign server, loads it, or kills it.
 #[derive(Parser)]
 struct Cli {
     #[command(subcommand)]
@@ -37,6 +38,8 @@ enum Command {
     Run(run::Options),
     /// Loads people into a server that runs.
     Load(LoadOptions),
+    /// Kills a server of its own under load, again and again, and checks what is left.
+    Crash(crash::Options),
 }
 
 /// Whom to load, and where.
@@ -96,6 +99,7 @@ async fn perform(command: &Command, threads: usize) -> Result<()> {
     match command {
         Command::Run(options) => run::run(options, threads).await,
         Command::Load(options) => load(options).await,
+        Command::Crash(options) => crash::run(options).await,
     }
 }
 

@@ -151,6 +151,11 @@ impl Server {
         Ok(())
     }
 
+    /// Kills the server, without a chance to put anything in order.
+    pub(crate) async fn kill(mut self) -> Result<()> {
+        self.child.kill().await.context("kill the server")
+    }
+
     /// Returns the processor time the server used so far, in steps of 10 ms.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         cpu_of_process(&self.pid.to_string())
