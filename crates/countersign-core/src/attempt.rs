@@ -59,7 +59,10 @@ pub struct RequestId(String);
 impl RequestId {
     /// Takes 1 to [`REQUEST_ID_LIMIT`] printable ASCII characters without blanks.
     pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
-        if text.is_empty() || text.len() > REQUEST_ID_LIMIT || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if text.is_empty()
+            || text.len() > REQUEST_ID_LIMIT
+            || !text.bytes().all(|byte| byte.is_ascii_graphic())
+        {
             return Err(Invalid::new(
                 field,
                 format!("expected 1 to {REQUEST_ID_LIMIT} printable ASCII characters without blanks"),
@@ -91,7 +94,8 @@ mod tests {
 
     #[test]
     fn a_code_is_normalised_once_at_the_edge() {
-        for typed in ["123456", "123 456", " 123-456 ", "１２３４５６", "123\u{2011}456", "123\u{00A0}456"] {
+        for typed in ["123456", "123 456", " 123-456 ", "１２３４５６", "123\u{2011}456", "123\u{00A0}456"]
+        {
             assert_eq!(Code::parse("code", typed).expect(typed).as_str(), "123456");
         }
         assert_eq!(Code::parse("code", "abcd-efgh").expect("letters").as_str(), "ABCDEFGH");

@@ -2,8 +2,8 @@
 
 use crate::{
     id::ClientId,
-    keyring::{Binding, KeyError, Keyring, Purpose, Tag},
     id::OrganisationId,
+    keyring::{Binding, KeyError, Keyring, Purpose, Tag},
     profile::DisplayName,
     role::{Rank, Scope},
     secret::Secret,
@@ -101,7 +101,8 @@ impl Client {
     /// Adds a secret; the one before stays good for `overlap`, older ones go.
     pub(crate) fn rotate_secret(&mut self, secret: StoredSecret, overlap: Duration) {
         let ends = secret.created_at.after(overlap);
-        self.secrets.retain(|stored| stored.expires_at.is_none_or(|expires_at| expires_at > secret.created_at));
+        self.secrets
+            .retain(|stored| stored.expires_at.is_none_or(|expires_at| expires_at > secret.created_at));
         for stored in &mut self.secrets {
             stored.expires_at = Some(stored.expires_at.map_or(ends, |earlier| earlier.min(ends)));
         }
@@ -119,4 +120,110 @@ impl Client {
 
 fn binding(organisation: OrganisationId, client: ClientId) -> Binding {
     Binding::of_organisation(Purpose::ClientSecret, organisation, client.uuid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{OpenKeyring, START, rng};
+    use uuid::Uuid;
+
+    const ORGANISATION: OrganisationId = OrganisationId::from_uuid(Uuid::from_u128(1));
+
+    fn secret(seed: u64) -> ClientSecret {
+        ClientSecret::generate(&mut rng(seed))
+    }
+
+    fn stored(seed: u64, client: ClientId, now: Timestamp) -> StoredSecret {
+        secret(seed).store(ORGANISATION, client, &OpenKeyring, now).expect("store")
+    }
+
+    fn client() -> Client {
+        let id = ClientId::from_uuid(Uuid::from_u128(2));
+        Client {
+            id,
+            name: DisplayName::parse("name", "gateway").expect("name"),
+            scopes: [Scope::Verify].into(),
+            status: Status::Active,
+            secrets: vec![stored(1, id, START)],
+            created_at: START,
+            tokens_valid_from: START,
+        }
+    }
+
+    fn knows(client: &Client, seed: u64, now: Timestamp) -> bool {
+        client.knows(secret(seed).expose(), ORGANISATION, &OpenKeyring, now).expect("keys")
+    }
+
+    fn later(seconds: u64) -> Timestamp {
+        START.after(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_client_knows_its_secret_and_no_other() {
+        let client = client();
+        let elsewhere = OrganisationId::from_uuid(Uuid::from_u128(9));
+
+        assert!(knows(&client, 1, START));
+        assert!(!knows(&client, 2, START));
+        assert_eq!(client.knows(secret(1).expose(), elsewhere, &OpenKeyring, START), Ok(false));
+    }
+
+    #[test]
+    fn a_rotated_secret_stays_good_for_the_overlap() {
+        let mut client = client();
+        let next = stored(2, client.id, START);
+
+        client.rotate_secret(next, Duration::from_secs(60));
+
+        assert!(knows(&client, 1, later(59)) && knows(&client, 2, later(59)));
+        assert!(!knows(&client, 1, later(60)) && knows(&client, 2, later(60)));
+    }
+
+    #[test]
+    fn a_secret_rotated_without_overlap_is_gone_at_once() {
+        let mut client = client();
+        let next = stored(2, client.id, START);
+
+        client.rotate_secret(next, Duration::ZERO);
+
+        assert!(!knows(&client, 1, START) && knows(&client, 2, START));
+    }
+
+    #[test]
+    fn a_second_rotation_neither_keeps_three_secrets_nor_prolongs_the_first() {
+        let mut client = client();
+        for (seed, at) in [(2, START), (3, later(10))] {
+            let next = stored(seed, client.id, at);
+            client.rotate_secret(next, Duration::from_secs(60));
+        }
+
+        assert_eq!(client.secrets.len(), SECRET_LIMIT);
+        assert!(!knows(&client, 1, later(10)));
+        assert!(knows(&client, 2, later(69)) && !knows(&client, 2, later(70)));
+        assert!(knows(&client, 3, later(70)));
+    }
+
+    #[test]
+    fn a_disabled_client_knows_nothing() {
+        let client = Client { status: Status::Disabled, ..client() };
+
+        assert!(!knows(&client, 1, START));
+    }
+
+    #[test]
+    fn a_client_reaches_administrators_only_with_the_admin_scope() {
+        let admin = Client { scopes: [Scope::Admin].into(), ..client() };
+
+        assert_eq!(client().rank(), Rank::Client { admin: false });
+        assert_eq!(admin.rank(), Rank::Client { admin: true });
+    }
+
+    #[test]
+    fn a_secret_does_not_print_and_can_be_recognised() {
+        let secret = secret(1);
+
+        assert!(secret.expose().starts_with("cs_") && secret.expose().len() == 46);
+        assert!(!format!("{secret:?}").contains(secret.expose()));
+    }
 }

@@ -13,7 +13,6 @@ use crate::{
     policy::Policy,
     profile::Label,
     refusal::Refusal,
-    role::Rank,
     user::User,
 };
 
@@ -68,7 +67,7 @@ impl User {
     ) -> Result<(), Refusal> {
         self.check_managed_by(call)?;
         self.drop_expired_factors(call);
-        self.make_room_for_pending();
+        self.make_room_for_pending(call);
         self.check_room_for(proof.kind(), policy)?;
 
         let note = Note::new(Action::FactorEnrolled).factor(id).kind(proof.kind());
@@ -87,10 +86,7 @@ impl User {
         policy: &Policy,
         call: &Call,
     ) -> Result<(), Refusal> {
-        if matches!(call.rank, Rank::Themselves { .. }) {
-            return Err(Refusal::NotBySelf);
-        }
-        self.check_managed_by(call)?;
+        self.check_managed_by_another(call)?;
         self.check_room_for(proof.kind(), policy)?;
 
         let note = Note::new(Action::FactorImported).factor(id).kind(proof.kind());
@@ -124,7 +120,9 @@ impl User {
         call: &Call,
     ) -> Result<Activation, Refusal> {
         let place = self.place_of(id)?;
-        let Factor::Pending(held) = &self.factors[place] else { return Err(self.factors[place].wrong_state()) };
+        let Factor::Pending(held) = &self.factors[place] else {
+            return Err(self.factors[place].wrong_state());
+        };
         let kind = held.proof.kind();
         if !policy.allows(kind) {
             return Err(Refusal::KindForbidden(kind));
@@ -222,7 +220,9 @@ impl User {
     ) -> Result<Resync, Refusal> {
         self.check_managed_by(call)?;
         let place = self.place_of(id)?;
-        let Factor::Active(held) = &self.factors[place] else { return Err(self.factors[place].wrong_state()) };
+        let Factor::Active(held) = &self.factors[place] else {
+            return Err(self.factors[place].wrong_state());
+        };
         let Proof::Hotp(hotp) = &held.proof else {
             return Err(Refusal::WrongState("not counter-based"));
         };
@@ -239,13 +239,20 @@ impl User {
             }
             None => {
                 self.count_failure(Method::Token, Some(Kind::Hotp), policy, call);
-                Ok(Resync::Rejected { attempts_left: self.locks.of(Method::Token).attempts_left(&policy.locks) })
+                Ok(Resync::Rejected {
+                    attempts_left: self.locks.of(Method::Token).attempts_left(&policy.locks),
+                })
             }
         }
     }
 
     /// Opens the sealed secret of one of the person's factors.
-    pub fn open_secret(&self, id: FactorId, proof: &Proof, keys: &impl Keyring) -> Result<OtpSecret, KeyError> {
+    pub fn open_secret(
+        &self,
+        id: FactorId,
+        proof: &Proof,
+        keys: &impl Keyring,
+    ) -> Result<OtpSecret, KeyError> {
         let binding = Binding::of_user(Purpose::OtpSecret, self.organisation, self.id, id.uuid());
         let sealed = match proof {
             Proof::Totp(totp) => &totp.secret,
@@ -280,12 +287,13 @@ impl User {
         Ok(())
     }
 
-    fn make_room_for_pending(&mut self) {
+    fn make_room_for_pending(&mut self, call: &Call) {
         let waiting = self.factors.iter().filter(|factor| matches!(factor, Factor::Pending(_))).count();
         if waiting >= PENDING_LIMIT
             && let Some(oldest) = self.factors.iter().position(|factor| matches!(factor, Factor::Pending(_)))
         {
-            self.factors.remove(oldest);
+            let replaced = self.factors.remove(oldest);
+            self.record(call, Note::new(Action::FactorDeleted).factor(replaced.id()).reason("replaced"));
         }
     }
 
@@ -311,5 +319,293 @@ fn burn(proof: &mut Proof, moving_factor: u64) {
     match proof {
         Proof::Totp(totp) => totp.burn(moving_factor),
         Proof::Hotp(hotp) => hotp.burn(moving_factor),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        attempt::Target,
+        event::Call,
+        role::Role,
+        testing::{OpenKeyring, Person, WRONG, label, newcomer, person_with_role, typed},
+        verify::Verdict,
+    };
+
+    fn states(person: &Person) -> Vec<&'static str> {
+        person.user.factors.iter().map(Factor::state).collect()
+    }
+
+    fn resynchronise(person: &mut Person, first: u64, second: u64) -> Result<Resync, Refusal> {
+        let codes = [typed(&person.hotp_code(first)), typed(&person.hotp_code(second))];
+        let call = person.client();
+        person.user.resynchronise(person.hotp, [&codes[0], &codes[1]], &person.policy, &OpenKeyring, &call)
+    }
+
+    #[test]
+    fn a_pending_factor_cannot_verify() {
+        let mut person = newcomer();
+        let id = person.enrol(1);
+        let code = person.totp_code(0);
+
+        for target in [Target::AnyOtp, Target::Kind(Kind::Totp), Target::Factor(id)] {
+            assert_eq!(person.verify(&code, target), Verdict::NoFactor);
+        }
+        assert!(!person.user.has_active_factor());
+    }
+
+    #[test]
+    fn activation_burns_its_code() {
+        let mut person = newcomer();
+        let id = person.enrol(1);
+        let code = person.totp_code(0);
+
+        assert_eq!(person.activate(id, &code), Activation::Activated);
+
+        assert_eq!(person.verify(&code, Target::AnyOtp), Verdict::Replayed);
+        assert_eq!(person.verify(&person.totp_code(-1), Target::AnyOtp), Verdict::Replayed);
+        assert!(person.verify(&person.totp_code(1), Target::AnyOtp).is_accepted());
+        assert!(person.user.mfa_enabled);
+    }
+
+    #[test]
+    fn five_wrong_first_codes_drop_a_pending_factor() {
+        let mut person = newcomer();
+        let id = person.enrol(1);
+        person.happened();
+
+        let left: Vec<Activation> = (0..5).map(|_| person.activate(id, WRONG)).collect();
+
+        assert_eq!(left[0], Activation::Rejected { attempts_left: 4 });
+        assert_eq!(left[4], Activation::Rejected { attempts_left: 0 });
+        assert!(person.user.factors.is_empty());
+        assert_eq!(person.happened(), ["factor.activation_rejected"; 5]);
+        assert_eq!(person.user.locks.failures(), 0);
+    }
+
+    #[test]
+    fn a_pending_factor_expires() {
+        let mut person = newcomer();
+        let id = person.enrol(1);
+        let call = Call::system(person.now);
+        person.wait(person.policy.enrolment_seconds);
+
+        let code = person.totp_code(0);
+
+        assert_eq!(person.activate(id, &code), Activation::Expired);
+        assert!(person.user.factors.is_empty());
+        assert_eq!(person.user.rename_factor(id, label("late"), &call), Err(Refusal::NoSuchFactor));
+    }
+
+    // The one that made room left without an event.
+    #[test]
+    fn a_fourth_pending_factor_replaces_the_oldest() {
+        let mut person = Person::new();
+        let ids: Vec<FactorId> = (1..=3).map(|number| person.enrol(number)).collect();
+        person.happened();
+
+        let fourth = person.enrol(4);
+
+        let pending: Vec<FactorId> = person.user.factors[2..].iter().map(Factor::id).collect();
+        assert_eq!(pending, [ids[1], ids[2], fourth]);
+        assert_eq!(states(&person), ["active", "active", "pending", "pending", "pending"]);
+        assert_eq!(person.happened(), ["factor.deleted: replaced", "factor.enrolled"]);
+    }
+
+    #[test]
+    fn a_person_has_a_bounded_number_of_factors() {
+        let mut person = newcomer();
+        let call = Call::system(person.now);
+        for number in 1..=FACTOR_LIMIT as u128 {
+            let (id, label, proof) = person.new_totp(number);
+            person.user.import(id, label, proof, &person.policy, &call).expect("import");
+        }
+        let (id, label, proof) = person.new_totp(99);
+        let full = Err(Refusal::TooMany("factors", FACTOR_LIMIT));
+
+        assert_eq!(person.user.import(id, label.clone(), proof.clone(), &person.policy, &call), full);
+        assert_eq!(person.user.enrol(id, label, proof, &person.policy, &call), full);
+    }
+
+    #[test]
+    fn policy_forbids_a_kind() {
+        let mut person = newcomer();
+        let pending = person.enrol(1);
+        person.policy.kinds.remove(&Kind::Totp);
+        let call = Call::system(person.now);
+        let (id, label, proof) = person.new_totp(2);
+        let forbidden = Refusal::KindForbidden(Kind::Totp);
+
+        let enrolled = person.user.enrol(id, label.clone(), proof.clone(), &person.policy, &call);
+        let imported = person.user.import(id, label, proof, &person.policy, &call);
+        let code = typed(&person.totp_code(0));
+        let activated = person.user.activate(pending, &code, &person.policy, &OpenKeyring, &call);
+
+        assert_eq!(enrolled, Err(forbidden.clone()));
+        assert_eq!(imported, Err(forbidden.clone()));
+        assert_eq!(activated, Err(forbidden));
+    }
+
+    #[test]
+    fn a_factor_of_a_forbidden_kind_stays_off() {
+        let mut person = Person::new();
+        let call = Call::system(person.now);
+        person.user.disable_factor(person.totp, &person.policy, &call).expect("disable");
+        person.policy.kinds.remove(&Kind::Totp);
+
+        let enabled = person.user.enable_factor(person.totp, &person.policy, &call);
+
+        assert_eq!(enabled, Err(Refusal::KindForbidden(Kind::Totp)));
+    }
+
+    #[test]
+    fn a_session_without_second_factor_enrols_the_first_factor() {
+        let mut person = newcomer();
+        let call = person.themselves(false);
+        let (id, label, proof) = person.new_totp(1);
+
+        person.user.enrol(id, label, proof, &person.policy, &call).expect("enrol");
+        let code = typed(&person.totp_code(0));
+        let activated = person.user.activate(id, &code, &person.policy, &OpenKeyring, &call);
+
+        assert_eq!(activated, Ok(Activation::Activated));
+    }
+
+    #[test]
+    fn a_session_without_second_factor_does_not_touch_what_is_there() {
+        let mut person = Person::new();
+        let pending = person.enrol(1);
+        let (call, policy) = (person.themselves(false), person.policy.clone());
+        let (id, another, proof) = person.new_totp(2);
+        let codes = [typed(&person.hotp_code(5)), typed(&person.hotp_code(6))];
+        let pair = [&codes[0], &codes[1]];
+        let first = typed(&person.totp_code(0));
+        let (totp, hotp, before) = (person.totp, person.hotp, person.user.clone());
+        let user = &mut person.user;
+        let needed = Err(Refusal::SecondFactorNeeded);
+
+        assert_eq!(user.enrol(id, another, proof, &policy, &call), needed);
+        assert_eq!(user.activate(pending, &first, &policy, &OpenKeyring, &call).map(drop), needed);
+        assert_eq!(user.rename_factor(totp, label("mine"), &call), needed);
+        assert_eq!(user.disable_factor(totp, &policy, &call), needed);
+        assert_eq!(user.enable_factor(totp, &policy, &call), needed);
+        assert_eq!(user.delete_factor(totp, &policy, &call), needed);
+        assert_eq!(user.resynchronise(hotp, pair, &policy, &OpenKeyring, &call).map(drop), needed);
+        assert_eq!(user.reset(&policy, &call), needed);
+        assert_eq!(*user, before);
+    }
+
+    #[test]
+    fn a_policy_may_let_people_remove_their_factors_without_possession() {
+        let mut person = Person::new();
+        person.policy.self_reset_requires_possession = false;
+        let (call, policy) = (person.themselves(false), person.policy.clone());
+        let (id, another, proof) = person.new_totp(2);
+        let user = &mut person.user;
+
+        assert_eq!(user.disable_factor(person.totp, &policy, &call), Ok(()));
+        assert_eq!(user.delete_factor(person.totp, &policy, &call), Ok(()));
+        assert_eq!(user.enrol(id, another, proof, &policy, &call), Err(Refusal::SecondFactorNeeded));
+        assert_eq!(user.reset(&policy, &call), Ok(()));
+        assert!(user.factors.is_empty());
+    }
+
+    #[test]
+    fn the_help_desk_leaves_the_factors_of_administrators_alone() {
+        let mut person = person_with_role(Role::Admin);
+        let pending = person.enrol(1);
+        let (call, policy) = (person.staff(Role::Helpdesk), person.policy.clone());
+        let (id, another, proof) = person.new_totp(2);
+        let codes = [typed(&person.hotp_code(5)), typed(&person.hotp_code(6))];
+        let pair = [&codes[0], &codes[1]];
+        let first = typed(&person.totp_code(0));
+        let (totp, hotp, before) = (person.totp, person.hotp, person.user.clone());
+        let user = &mut person.user;
+        let above = Err(Refusal::AboveYourRank(Role::Admin));
+
+        assert_eq!(user.enrol(id, another.clone(), proof.clone(), &policy, &call), above);
+        assert_eq!(user.import(id, another, proof, &policy, &call), above);
+        assert_eq!(user.activate(pending, &first, &policy, &OpenKeyring, &call).map(drop), above);
+        assert_eq!(user.rename_factor(totp, label("mine"), &call), above);
+        assert_eq!(user.disable_factor(totp, &policy, &call), above);
+        assert_eq!(user.enable_factor(totp, &policy, &call), above);
+        assert_eq!(user.delete_factor(totp, &policy, &call), above);
+        assert_eq!(user.resynchronise(hotp, pair, &policy, &OpenKeyring, &call).map(drop), above);
+        assert_eq!(*user, before);
+    }
+
+    #[test]
+    fn a_disabled_factor_proves_nothing_and_does_not_revive_used_codes() {
+        let mut person = Person::new();
+        let call = Call::system(person.now);
+        let (code, totp) = (person.totp_code(0), Target::Factor(person.totp));
+        assert!(person.verify(&code, totp).is_accepted());
+
+        person.user.disable_factor(person.totp, &person.policy, &call).expect("disable");
+        assert_eq!(person.verify(&person.totp_code(1), totp), Verdict::NoFactor);
+        person.user.enable_factor(person.totp, &person.policy, &call).expect("enable");
+
+        assert_eq!(person.verify(&code, totp), Verdict::Replayed);
+        assert!(person.verify(&person.totp_code(1), totp).is_accepted());
+    }
+
+    #[test]
+    fn switching_a_factor_to_the_state_it_has_changes_nothing() {
+        let mut person = Person::new();
+        let call = Call::system(person.now);
+        let (totp, policy) = (person.totp, person.policy.clone());
+
+        person.user.enable_factor(totp, &policy, &call).expect("on already");
+        assert!(person.user.is_unchanged());
+        person.user.disable_factor(totp, &policy, &call).expect("disable");
+        person.happened();
+        person.user.disable_factor(totp, &policy, &call).expect("off already");
+        assert!(person.user.is_unchanged());
+    }
+
+    #[test]
+    fn a_state_that_does_not_allow_it_is_named() {
+        let mut person = Person::new();
+        let pending = person.enrol(1);
+        let (call, policy) = (Call::system(person.now), person.policy.clone());
+        let code = typed(WRONG);
+        let codes = [&code, &code];
+        let (totp, user) = (person.totp, &mut person.user);
+
+        let waits = Err(Refusal::WrongState("pending"));
+        assert_eq!(user.disable_factor(pending, &policy, &call), waits);
+        assert_eq!(user.enable_factor(pending, &policy, &call), waits);
+        assert_eq!(user.resynchronise(pending, codes, &policy, &OpenKeyring, &call).map(drop), waits);
+        let activated = user.activate(totp, &code, &policy, &OpenKeyring, &call);
+        assert_eq!(activated, Err(Refusal::WrongState("active")));
+        let resynchronised = user.resynchronise(totp, codes, &policy, &OpenKeyring, &call);
+        assert_eq!(resynchronised, Err(Refusal::WrongState("not counter-based")));
+    }
+
+    #[test]
+    fn two_codes_bring_a_token_back_and_are_used_up() {
+        let mut person = Person::new();
+        let hotp = Target::Factor(person.hotp);
+        assert!(matches!(person.verify(&person.hotp_code(70), hotp), Verdict::Rejected { .. }));
+
+        assert_eq!(resynchronise(&mut person, 70, 71), Ok(Resync::Found));
+
+        assert_eq!(person.user.locks.failures(), 0);
+        assert_eq!(person.verify(&person.hotp_code(71), hotp), Verdict::Replayed);
+        assert!(person.verify(&person.hotp_code(72), hotp).is_accepted());
+    }
+
+    #[test]
+    fn a_missed_resynchronisation_counts_like_a_wrong_code_and_a_lock_stops_it() {
+        let mut person = Person::new();
+
+        for attempts_left in [4, 3, 2, 1, 0] {
+            assert_eq!(resynchronise(&mut person, 70, 72), Ok(Resync::Rejected { attempts_left }));
+        }
+
+        assert!(matches!(resynchronise(&mut person, 70, 71), Ok(Resync::Locked(_))));
+        assert!(matches!(person.fail(Target::AnyOtp), Verdict::Locked { .. }));
+        assert_eq!(person.user.locks.failures(), 5);
     }
 }

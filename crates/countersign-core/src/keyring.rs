@@ -211,7 +211,10 @@ mod tests {
         let sealed = Sealed { key: KeyId(7), bytes: vec![0, 1, 254, 255] };
         let tag = Tag { key: KeyId(1), bytes: [9; TAG_BYTES] };
 
-        assert_eq!(serde_json::from_str::<Sealed>(&serde_json::to_string(&sealed).expect("json")).ok(), Some(sealed));
+        assert_eq!(
+            serde_json::from_str::<Sealed>(&serde_json::to_string(&sealed).expect("json")).ok(),
+            Some(sealed)
+        );
         assert_eq!(serde_json::from_str::<Tag>(&serde_json::to_string(&tag).expect("json")).ok(), Some(tag));
         assert!(serde_json::from_str::<Tag>("\"1.AAAA\"").is_err());
         assert!(serde_json::from_str::<Sealed>("\"AAAA\"").is_err());

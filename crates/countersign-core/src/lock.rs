@@ -173,7 +173,10 @@ impl Locks {
         if self.failures() >= ACCOUNT_FAILURE_LIMIT {
             return Method::ALL.iter().fold(0, |bits, method| bits | method.bit());
         }
-        self.0.iter().filter(|(_, lock)| lock.locked_at.is_some()).fold(0, |bits, (method, _)| bits | method.bit())
+        self.0
+            .iter()
+            .filter(|(_, lock)| lock.locked_at.is_some())
+            .fold(0, |bits, (method, _)| bits | method.bit())
     }
 }
 
@@ -212,7 +215,9 @@ mod tests {
     #[test]
     fn a_lock_runs_out_but_its_count_stands() {
         let mut lock = Lock::default();
-        (0..5).for_each(|_| drop(lock.fail(&RULE, at(0))));
+        for _ in 0..5 {
+            lock.fail(&RULE, at(0));
+        }
 
         assert!(lock.is_locked(at(29)).is_some());
         assert!(lock.is_locked(at(30)).is_none());
@@ -223,7 +228,9 @@ mod tests {
     fn a_lock_until_unlocked_does_not_run_out() {
         let rule = LockRule { mode: LockMode::UntilUnlocked, ..RULE };
         let mut locks = Locks::default();
-        (0..5).for_each(|_| drop(locks.fail(Method::Token, &rule, at(0))));
+        for _ in 0..5 {
+            locks.fail(Method::Token, &rule, at(0));
+        }
 
         assert_eq!(locks.is_locked(Method::Token, at(1 << 40)), Some(Until::Unlocked));
         assert!(locks.clear(Method::Token));
@@ -234,8 +241,12 @@ mod tests {
     fn a_hundred_failures_over_all_methods_lock_the_account() {
         let lenient = LockRule { threshold: 60, ..RULE };
         let mut locks = Locks::default();
-        (0..50).for_each(|_| drop(locks.fail(Method::Token, &lenient, at(0))));
-        (0..49).for_each(|_| drop(locks.fail(Method::Recovery, &lenient, at(0))));
+        for _ in 0..50 {
+            locks.fail(Method::Token, &lenient, at(0));
+        }
+        for _ in 0..49 {
+            locks.fail(Method::Recovery, &lenient, at(0));
+        }
         assert_eq!(locks.is_locked(Method::Email, at(0)), None);
 
         let until = locks.fail(Method::Recovery, &lenient, at(0));

@@ -117,7 +117,8 @@ impl Organisation {
             return Ok(());
         }
         self.policy = policy;
-        let shown = serde_json::to_value(&self.policy).expect("a policy has string keys only, so it is always JSON");
+        let shown =
+            serde_json::to_value(&self.policy).expect("a policy has string keys only, so it is always JSON");
         self.record(call, Note::new(Action::PolicyChanged).detail("policy", shown));
         Ok(())
     }
@@ -236,8 +237,256 @@ impl Organisation {
     pub fn from_json(bytes: &[u8]) -> Result<Self, Unreadable> {
         let organisation: Self = serde_json::from_slice(bytes)?;
         if organisation.schema != SCHEMA {
-            return Err(Unreadable(format!("its schema is {}, this version knows {SCHEMA}", organisation.schema)));
+            return Err(Unreadable(format!(
+                "its schema is {}, this version knows {SCHEMA}",
+                organisation.schema
+            )));
         }
         Ok(organisation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::{Actor, Event},
+        factor::Kind,
+        keyring::{KeyId, TAG_BYTES, Tag},
+        role::{Rank, Roles},
+        testing::START,
+    };
+    use uuid::Uuid;
+
+    const CLIENT: ClientId = ClientId::from_uuid(Uuid::from_u128(5));
+
+    fn organisation() -> Organisation {
+        let slug = Username::parse("slug", "acme").expect("slug");
+        let name = DisplayName::parse("name", "Acme").expect("name");
+        let id = OrganisationId::from_uuid(Uuid::from_u128(1));
+        let mut organisation = Organisation::new(id, slug, name, &Call::system(START));
+        organisation.take_records();
+        organisation
+    }
+
+    fn by(rank: Rank) -> Call {
+        let actor = Actor::User(UserId::from_uuid(Uuid::from_u128(7)));
+        Call { actor, rank, ..Call::system(START.after(Duration::from_secs(60))) }
+    }
+
+    fn admin() -> Call {
+        by(Rank::Person(Role::Admin))
+    }
+
+    fn admit(
+        organisation: &mut Organisation,
+        number: u128,
+        role: Role,
+        call: &Call,
+    ) -> Result<User, Refusal> {
+        let new = NewUser {
+            username: Username::parse("username", &format!("user-{number}")).expect("username"),
+            display_name: None,
+            email: None,
+            phone: None,
+            roles: Roles::new([role]),
+        };
+        organisation.admit(UserId::from_uuid(Uuid::from_u128(number)), new, call)
+    }
+
+    fn secret(byte: u8) -> StoredSecret {
+        let tag = Tag { key: KeyId(1), bytes: [byte; TAG_BYTES] };
+        StoredSecret { tag, created_at: START, expires_at: None }
+    }
+
+    fn with_client(scopes: impl Into<BTreeSet<Scope>>) -> Organisation {
+        let mut organisation = organisation();
+        let name = DisplayName::parse("name", "gateway").expect("name");
+        organisation
+            .add_client(CLIENT, name, scopes.into(), secret(1), &Call::system(START))
+            .expect("add client");
+        organisation
+    }
+
+    fn events(organisation: &mut Organisation) -> Vec<Event> {
+        let read = |record: Record| serde_json::from_slice(&record.body).expect("event");
+        organisation.take_records().into_iter().map(read).collect()
+    }
+
+    #[test]
+    fn people_are_numbered_from_1000() {
+        let mut organisation = organisation();
+
+        let numbers: Vec<u64> = (10..13)
+            .map(|number| admit(&mut organisation, number, Role::Member, &admin()).expect("admit").number)
+            .collect();
+
+        assert_eq!(numbers, [1000, 1001, 1002]);
+        let events = events(&mut organisation);
+        assert_eq!(events.len(), 3);
+        assert_eq!(events[0].details["number"], 1000);
+    }
+
+    #[test]
+    fn nobody_admits_a_person_above_themselves() {
+        let mut organisation = organisation();
+        let above = |role| Err(Refusal::RoleAboveYours(role));
+
+        for (rank, role) in [
+            (Rank::Person(Role::Admin), Role::Owner),
+            (Rank::Client { admin: false }, Role::Admin),
+            (Rank::Themselves { second_factor: true }, Role::Member),
+            (Rank::Nobody, Role::Member),
+        ] {
+            assert_eq!(admit(&mut organisation, 10, role, &by(rank)).map(drop), above(role));
+        }
+        assert_eq!(organisation.next_number, FIRST_NUMBER);
+    }
+
+    #[test]
+    fn a_dismissal_carries_the_head_of_the_persons_chain() {
+        let mut organisation = organisation();
+        let user = admit(&mut organisation, 10, Role::Member, &admin()).expect("admit");
+        organisation.take_records();
+
+        organisation.dismiss(&user, &admin()).expect("dismiss");
+
+        let event = events(&mut organisation).remove(0);
+        assert_eq!(event.action, Action::UserDeleted);
+        assert_eq!(event.details["user"], user.id.to_string());
+        assert_eq!(event.details["seq"], user.audit_head.seq);
+        assert_eq!(event.details["hash"], user.audit_head.hash.to_string());
+    }
+
+    #[test]
+    fn nobody_deletes_themselves_or_somebody_above_them() {
+        let mut organisation = organisation();
+        let user = admit(&mut organisation, 10, Role::Admin, &admin()).expect("admit");
+        let above = Err(Refusal::AboveYourRank(Role::Admin));
+        let own = Actor::User(user.id);
+        let rank = Rank::Themselves { second_factor: true };
+
+        assert_eq!(organisation.dismiss(&user, &by(Rank::Person(Role::Helpdesk))), above);
+        for call in [Call { actor: own, ..admin() }, Call { actor: own, ..by(rank) }] {
+            assert!(matches!(organisation.dismiss(&user, &call), Err(Refusal::Invalid(_))));
+        }
+    }
+
+    #[test]
+    fn only_administrators_touch_clients() {
+        let mut organisation = with_client([Scope::Verify]);
+        let name = DisplayName::parse("name", "another").expect("name");
+        let id = ClientId::from_uuid(Uuid::from_u128(6));
+        let refused = Err(Refusal::RoleAboveYours(Role::Admin));
+        let before = organisation.clone();
+
+        for rank in [Rank::Person(Role::Helpdesk), Rank::Client { admin: false }, Rank::Nobody] {
+            let call = by(rank);
+            let added = organisation.add_client(id, name.clone(), BTreeSet::new(), secret(2), &call);
+            assert_eq!(added, refused);
+            assert_eq!(organisation.update_client(CLIENT, ClientPatch::default(), &call), refused);
+            let rotated = organisation.rotate_client_secret(CLIENT, secret(2), Duration::ZERO, &call);
+            assert_eq!(rotated, refused);
+            assert_eq!(organisation.delete_client(CLIENT, &call), refused);
+        }
+        assert_eq!(organisation, before);
+    }
+
+    #[test]
+    fn taking_a_scope_or_disabling_ends_a_clients_tokens() {
+        let call = admin();
+        let changed = |patch: ClientPatch| {
+            let mut organisation = with_client([Scope::Verify, Scope::ReadUsers]);
+            organisation.update_client(CLIENT, patch, &call).expect("update");
+            organisation.client(CLIENT).expect("client").tokens_valid_from
+        };
+        let scopes = |scopes: &[Scope]| ClientPatch {
+            scopes: Some(scopes.iter().copied().collect()),
+            ..ClientPatch::default()
+        };
+
+        assert_eq!(changed(scopes(&[Scope::Verify])), call.now);
+        assert_eq!(changed(scopes(&[Scope::Verify, Scope::Admin])), call.now);
+        assert_eq!(
+            changed(ClientPatch { status: Some(Status::Disabled), ..ClientPatch::default() }),
+            call.now
+        );
+        assert_eq!(changed(scopes(&[Scope::Verify, Scope::ReadUsers, Scope::Admin])), START);
+        assert_eq!(changed(ClientPatch { status: Some(Status::Active), ..ClientPatch::default() }), START);
+    }
+
+    #[test]
+    fn a_deleted_client_is_gone_and_an_unknown_one_is_named_so() {
+        let mut organisation = with_client([Scope::Verify]);
+
+        assert_eq!(organisation.delete_client(CLIENT, &admin()), Ok(()));
+
+        assert_eq!(organisation.client(CLIENT), None);
+        assert_eq!(organisation.delete_client(CLIENT, &admin()), Err(Refusal::NoSuchClient));
+    }
+
+    #[test]
+    fn clients_are_bounded() {
+        let mut organisation = with_client([Scope::Verify]);
+        let template = organisation.clients[0].clone();
+        organisation.clients = vec![template.clone(); CLIENT_LIMIT];
+        let id = ClientId::from_uuid(Uuid::from_u128(6));
+
+        let added = organisation.add_client(id, template.name, BTreeSet::new(), secret(2), &admin());
+
+        assert_eq!(added, Err(Refusal::TooMany("clients", CLIENT_LIMIT)));
+    }
+
+    #[test]
+    fn a_policy_out_of_range_changes_nothing() {
+        let mut organisation = organisation();
+        let before = organisation.clone();
+        let mut policy = Policy::default();
+        policy.totp.window = 3;
+
+        let refused = organisation.set_policy(policy, &admin());
+
+        assert!(matches!(refused, Err(Refusal::Invalid(invalid)) if invalid.field == "totp.window"));
+        assert_eq!(organisation, before);
+    }
+
+    #[test]
+    fn the_same_policy_again_is_no_event() {
+        let mut organisation = organisation();
+        let mut policy = Policy::default();
+        policy.kinds.remove(&Kind::Hotp);
+
+        organisation.set_policy(policy.clone(), &admin()).expect("set");
+        organisation.set_policy(policy, &admin()).expect("set again");
+
+        assert_eq!(events(&mut organisation).len(), 1);
+    }
+
+    #[test]
+    fn the_document_reads_back_and_another_schema_is_refused() {
+        let mut organisation = with_client([Scope::Verify, Scope::Admin]);
+        organisation.take_records();
+        let stored = organisation.to_json();
+        let newer =
+            String::from_utf8(stored.clone()).expect("json").replacen("\"schema\":1", "\"schema\":2", 1);
+
+        assert_eq!(Organisation::from_json(&stored), Ok(organisation));
+        let error = Organisation::from_json(newer.as_bytes()).expect_err("newer").to_string();
+        assert_eq!(error, "read document: its schema is 2, this version knows 1");
+        assert!(Organisation::from_json(b"{}").is_err());
+    }
+
+    #[test]
+    fn events_form_one_chain() {
+        let mut organisation = organisation();
+        let start = organisation.audit_head;
+        admit(&mut organisation, 10, Role::Member, &admin()).expect("admit");
+        organisation.rename(DisplayName::parse("name", "Acme Ltd").expect("name"), &admin());
+
+        let records = organisation.take_records();
+
+        let end = records.iter().fold(start, |head, record| head.next(&record.body));
+        assert_eq!(records.iter().map(|record| record.head.seq).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(organisation.audit_head, end);
     }
 }

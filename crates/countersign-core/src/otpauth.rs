@@ -15,13 +15,9 @@ pub fn key_uri(issuer: &str, account: &str, proof: &Proof, secret: &OtpSecret) -
     let secret = secret.to_base32();
     let mut uri = format!("otpauth://{kind}/{issuer}:{account}?secret={}&issuer={issuer}", secret.expose());
     let written = match proof {
-        Proof::Totp(totp) => write!(
-            uri,
-            "&algorithm={}&digits={}&period={}",
-            totp.algorithm.name(),
-            totp.digits,
-            totp.period
-        ),
+        Proof::Totp(totp) => {
+            write!(uri, "&algorithm={}&digits={}&period={}", totp.algorithm.name(), totp.digits, totp.period)
+        }
         Proof::Hotp(hotp) => write!(
             uri,
             "&algorithm={}&digits={}&counter={}",

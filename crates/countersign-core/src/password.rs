@@ -10,7 +10,6 @@ use crate::{
     policy::Policy,
     profile::matching_key,
     refusal::{Invalid, Refusal},
-    role::Rank,
     secret::Secret,
     time::Timestamp,
     user::{Status, User},
@@ -69,7 +68,10 @@ impl NewPassword {
             return Err(Invalid::new(field, format!("expected {SHORTEST} to {LONGEST} characters")));
         }
         if is_guessable(password.expose(), own_names) {
-            return Err(Invalid::new(field, "this password is easily guessed; use several words or a generated one"));
+            return Err(Invalid::new(
+                field,
+                "this password is easily guessed; use several words or a generated one",
+            ));
         }
         Ok(Self(password))
     }
@@ -91,13 +93,17 @@ const COMMON_STEMS: &[&str] = &include!("testdata/common_stems.rs");
 /// Recognises what guessing programs try first: common words with decoration, own names, runs and repetitions.
 fn is_guessable(password: &str, own_names: &[&str]) -> bool {
     let folded = matching_key(password);
-    let plain: String = folded.chars().map(unleet).filter(char::is_ascii_alphabetic).collect();
+    let letters = |text: &str| text.chars().map(unleet).filter(char::is_ascii_alphabetic).collect::<String>();
+    // Digits inside a word stand for letters; those at its ends are as often just digits, so both readings count.
+    let readings = [letters(&folded), letters(folded.trim_matches(|c: char| !c.is_alphabetic()))];
     let own = own_names.iter().map(|name| matching_key(name)).filter(|name| name.chars().count() >= 3);
 
     is_repetition(&folded)
         || is_run(&folded)
-        || COMMON_STEMS.iter().any(|stem| is_mostly(&plain, stem))
-        || own.into_iter().any(|name| folded.contains(&name) && folded.chars().count() < name.chars().count() + 8)
+        || COMMON_STEMS.iter().any(|stem| readings.iter().any(|letters| is_mostly(letters, stem)))
+        || own
+            .into_iter()
+            .any(|name| folded.contains(&name) && folded.chars().count() < name.chars().count() + 8)
 }
 
 fn unleet(c: char) -> char {
@@ -131,9 +137,9 @@ fn is_run(text: &str) -> bool {
     let follows = |pair: &&[char]| {
         let (a, b) = (pair[0], pair[1]);
         u32::from(a).abs_diff(u32::from(b)) == 1
-            || ROWS.iter().any(|row| {
-                matches!((row.find(a), row.find(b)), (Some(x), Some(y)) if x.abs_diff(y) == 1)
-            })
+            || ROWS
+                .iter()
+                .any(|row| matches!((row.find(a), row.find(b)), (Some(x), Some(y)) if x.abs_diff(y) == 1))
     };
     let steps = chars.windows(2).filter(follows).count();
     steps * 4 >= chars.len().saturating_sub(1) * 3
@@ -198,10 +204,7 @@ impl User {
 
     /// Invites the person to set a password; an earlier invitation lapses.
     pub fn invite(&mut self, id: InvitationId, policy: &Policy, call: &Call) -> Result<Invitation, Refusal> {
-        if matches!(call.rank, Rank::Themselves { .. }) {
-            return Err(Refusal::NotBySelf);
-        }
-        self.check_managed_by(call)?;
+        self.check_managed_by_another(call)?;
         if self.status == Status::Disabled {
             return Err(Refusal::UserDisabled);
         }
@@ -265,8 +268,126 @@ mod tests {
 
     #[test]
     fn several_words_and_generated_ones_pass() {
-        for good in ["correct horse battery staple", "Tr4vel-light-9", "zk3VwQ8mLp0x", "  spaces are fine  "] {
+        for good in ["correct horse battery staple", "Tr4vel-light-9", "zk3VwQ8mLp0x", "  spaces are fine  "]
+        {
             assert!(NewPassword::parse("password", good, &["ada"]).is_ok(), "{good}");
         }
+    }
+
+    use crate::{
+        id::{InvitationId, SessionId},
+        session::SignIn,
+        testing::{HASH, Person, checked, newcomer},
+    };
+    use uuid::Uuid;
+
+    const INVITATION: InvitationId = InvitationId::from_uuid(Uuid::from_u128(1));
+
+    fn invited() -> Person {
+        let mut person = newcomer();
+        let call = person.client();
+        person.user.invite(INVITATION, &person.policy, &call).expect("invite");
+        person
+    }
+
+    fn accept(person: &mut Person, id: InvitationId) -> Result<(), Refusal> {
+        let call = person.nobody();
+        person.user.accept_invitation(id, HASH.into(), &call)
+    }
+
+    #[test]
+    fn an_invitation_sets_a_password_once() {
+        let mut person = invited();
+
+        assert_eq!(accept(&mut person, INVITATION), Ok(()));
+
+        assert!(matches!(person.sign_in(1, true), SignIn::Session(_)));
+        assert_eq!(accept(&mut person, INVITATION), Err(Refusal::TokenGone));
+    }
+
+    #[test]
+    fn an_invitation_expires_and_a_later_one_replaces_it() {
+        let mut person = invited();
+        let call = person.client();
+        let later = InvitationId::from_uuid(Uuid::from_u128(2));
+        person.user.invite(later, &person.policy, &call).expect("invite");
+        assert_eq!(accept(&mut person, INVITATION), Err(Refusal::TokenGone));
+
+        person.wait(person.policy.sessions.invitation_seconds);
+
+        assert_eq!(accept(&mut person, later), Err(Refusal::TokenGone));
+        assert!(person.user.password.is_none());
+    }
+
+    #[test]
+    fn a_disabled_person_is_not_invited_and_does_not_accept() {
+        let mut person = invited();
+        let call = person.client();
+        person.user.status = Status::Disabled;
+
+        assert_eq!(accept(&mut person, INVITATION), Err(Refusal::TokenGone));
+        let invited = person.user.invite(INVITATION, &person.policy, &call);
+        assert_eq!(invited, Err(Refusal::UserDisabled));
+    }
+
+    #[test]
+    fn setting_a_password_ends_sessions_and_open_logins() {
+        let mut person = newcomer();
+        person.set_password();
+        person.open_session(1);
+        person.user.mfa_enabled = true;
+        person.open_login(2);
+        let call = person.client();
+        person.user.invite(INVITATION, &person.policy, &call).expect("invite");
+
+        accept(&mut person, INVITATION).expect("accept");
+
+        assert!(person.user.sessions.is_empty() && person.user.logins.is_empty());
+    }
+
+    #[test]
+    fn changing_a_password_keeps_the_session_it_was_changed_in() {
+        let mut person = newcomer();
+        person.set_password();
+        let (mine, _other) = (person.open_session(1), person.open_session(2));
+        let call = person.themselves(false);
+
+        let changed =
+            person.user.change_password(&checked(true), "$new".into(), Some(mine.id), &person.policy, &call);
+
+        assert_eq!(changed, Ok(true));
+        assert_eq!(person.user.sessions, [mine]);
+        assert_eq!(person.user.password.as_ref().map(|password| password.hash.as_str()), Some("$new"));
+    }
+
+    #[test]
+    fn a_wrong_old_password_changes_nothing_and_counts_as_at_sign_in() {
+        let mut person = newcomer();
+        person.set_password();
+        let call = person.themselves(false);
+        let mut change = |matched| {
+            person.user.change_password(&checked(matched), "$new".into(), None, &person.policy, &call)
+        };
+
+        for _ in 0..10 {
+            assert_eq!(change(false), Ok(false));
+        }
+
+        assert_eq!(change(true), Ok(false));
+        let stored = person.user.password.as_ref().expect("password");
+        assert_eq!((stored.hash.as_str(), stored.lock.failures), (HASH, 10));
+    }
+
+    #[test]
+    fn a_password_is_changed_only_with_the_second_factor_there_is() {
+        let mut person = Person::new();
+        person.set_password();
+        let call = person.themselves(false);
+        let session: Option<SessionId> = None;
+
+        let changed =
+            person.user.change_password(&checked(true), "$new".into(), session, &person.policy, &call);
+
+        assert_eq!(changed, Err(Refusal::SecondFactorNeeded));
     }
 }

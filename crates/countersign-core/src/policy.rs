@@ -191,7 +191,11 @@ impl LockRule {
         // Above 100 NIST SP 800-63B-4 §3.2.2 would be broken by one method alone; below 3 a slip of the finger locks.
         within(&format!("{at}.threshold"), self.threshold, 3..=100)?;
         within(&format!("{at}.firstPauseSeconds"), self.first_pause_seconds, 1..=3600)?;
-        within(&format!("{at}.longestPauseSeconds"), self.longest_pause_seconds, self.first_pause_seconds..=86_400)
+        within(
+            &format!("{at}.longestPauseSeconds"),
+            self.longest_pause_seconds,
+            self.first_pause_seconds..=86_400,
+        )
     }
 }
 

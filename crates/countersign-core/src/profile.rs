@@ -164,7 +164,8 @@ fn readable(field: &str, text: &str, limit: usize) -> Result<String, Invalid> {
 
 /// Control characters break logs; zero-width and bidirectional marks make two names look alike.
 fn is_unreadable(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
+    c.is_control()
+        || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
 }
 
 #[cfg(test)]
@@ -180,7 +181,17 @@ mod tests {
 
     #[test]
     fn a_username_is_neither_a_number_nor_an_id_nor_a_path() {
-        for text in ["1000", "１０００", "0190163d-8694-739b-aea5-966c26f8ad91", "a/b", "..", "", " ", "a\nb", "a\u{202E}b"] {
+        for text in [
+            "1000",
+            "１０００",
+            "0190163d-8694-739b-aea5-966c26f8ad91",
+            "a/b",
+            "..",
+            "",
+            " ",
+            "a\nb",
+            "a\u{202E}b",
+        ] {
             assert!(Username::parse("username", text).is_err(), "{text:?}");
         }
         assert!(Username::parse("username", &"x".repeat(129)).is_err());
@@ -191,14 +202,19 @@ mod tests {
         for text in ["ada@example.com", "a.b+c@sub.example.org", "ünï@exämple.de"] {
             assert!(Email::parse("email", text).is_ok(), "{text}");
         }
-        for text in ["ada", "@example.com", "ada@", "a b@example.com", "a@b@example.com", "a@-x.com", "a@x..com"] {
+        for text in
+            ["ada", "@example.com", "ada@", "a b@example.com", "a@b@example.com", "a@-x.com", "a@x..com"]
+        {
             assert!(Email::parse("email", text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn numbers_are_kept_in_e164_form() {
-        assert_eq!(Phone::parse("phone", "+49 (30) 123-456").map(|phone| phone.to_string()), Ok("+4930123456".into()));
+        assert_eq!(
+            Phone::parse("phone", "+49 (30) 123-456").map(|phone| phone.to_string()),
+            Ok("+4930123456".into())
+        );
         assert!(Phone::parse("phone", "030 123456").is_err());
         assert!(Phone::parse("phone", "+0301234567").is_err());
     }

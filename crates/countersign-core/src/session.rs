@@ -142,7 +142,7 @@ impl User {
         self.logins.retain(|open| open.expires_at > call.now);
         push_bounded(&mut self.logins, login.clone(), LOGIN_LIMIT);
         self.record(call, Note::new(Action::LoginFirstFactor));
-        Ok(SignIn::SecondStep { login, has_factor: self.has_second_factor(policy) })
+        Ok(SignIn::SecondStep { login, has_factor: self.has_second_factor(policy, call.now) })
     }
 
     fn needs_second_step(&self, policy: &Policy) -> bool {
@@ -154,10 +154,12 @@ impl User {
     }
 
     /// Tells whether there is anything a second step could be proved with.
-    fn has_second_factor(&self, policy: &Policy) -> bool {
+    fn has_second_factor(&self, policy: &Policy, now: Timestamp) -> bool {
         self.active_factors().any(|held| policy.allows(held.proof.kind()))
-            || (policy.allows(Kind::Recovery) && self.recovery.is_some())
-            || (policy.allows(Kind::Emergency) && self.emergency.is_some())
+            || (policy.allows(Kind::Recovery)
+                && self.recovery.as_ref().is_some_and(|codes| codes.remaining() > 0))
+            || (policy.allows(Kind::Emergency)
+                && self.emergency.as_ref().is_some_and(|code| code.is_good(now)))
     }
 
     /// Decides the second step of a sign-in. Accepting uses up code and login in one change.
@@ -171,7 +173,7 @@ impl User {
         call: &Call,
     ) -> Result<SecondStep, Refusal> {
         let open = self.open_login(login, call)?;
-        let verdict = self.verify(attempt, policy, keys, call)?;
+        let verdict = self.verify_for(login.uuid(), attempt, policy, keys, call)?;
         let Verdict::Accepted { kind, .. } = verdict else { return Ok(SecondStep::Refused(verdict)) };
 
         Ok(SecondStep::Session(self.finish_login(&open, kind, session, policy, call)))
@@ -187,7 +189,7 @@ impl User {
     ) -> Result<(), Refusal> {
         self.open_login(login, call)?;
         // Else a stolen password would be enough to add a factor beside the ones there are.
-        if self.has_second_factor(policy) {
+        if self.has_second_factor(policy, call.now) {
             return Err(Refusal::SecondFactorNeeded);
         }
         self.enrol(factor.0, factor.1, factor.2, policy, call)
@@ -206,7 +208,7 @@ impl User {
         call: &Call,
     ) -> Result<EnrolmentStep, Refusal> {
         let open = self.open_login(login, call)?;
-        if self.has_second_factor(policy) {
+        if self.has_second_factor(policy, call.now) {
             return Err(Refusal::SecondFactorNeeded);
         }
         let kind = self.factor(factor).map(Factor::kind)?;
@@ -273,7 +275,8 @@ impl User {
         call: &Call,
     ) -> Result<Refresh, Refusal> {
         let is_usable = |session: &Session| session.client.is_none() || session.client == client;
-        let session = self.session(id, call.now).filter(|session| is_usable(session)).ok_or(Refusal::TokenGone)?;
+        let session =
+            self.session(id, call.now).filter(|session| is_usable(session)).ok_or(Refusal::TokenGone)?;
         if self.status == Status::Disabled {
             return Err(Refusal::TokenGone);
         }
@@ -315,4 +318,411 @@ fn push_bounded<T>(items: &mut Vec<T>, item: T, limit: usize) {
         items.remove(0);
     }
     items.push(item);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        attempt::Target,
+        role::Role,
+        testing::{OpenKeyring, Person, WRONG, attempt, checked, new_session, newcomer, typed, with_request},
+        user::UserPatch,
+        verify::Reason,
+    };
+
+    /// Somebody with a password; with all kinds of factors or with none.
+    fn with_password(mut person: Person) -> Person {
+        person.set_password();
+        person.user.take_records();
+        person
+    }
+
+    fn second_step(person: &mut Person, login: LoginId, attempt: &Attempt) -> Result<SecondStep, Refusal> {
+        let call = person.nobody();
+        let session = new_session(99).session;
+        person.user.second_step(login, attempt, session, &person.policy, &OpenKeyring, &call)
+    }
+
+    fn enrol_in_login(person: &mut Person, login: LoginId, number: u128) -> Result<FactorId, Refusal> {
+        let factor = person.new_totp(number);
+        let (id, call) = (factor.0, person.themselves(false));
+        person.user.enrol_in_login(login, factor, &person.policy, &call).map(|()| id)
+    }
+
+    fn activate_in_login(
+        person: &mut Person,
+        login: LoginId,
+        factor: FactorId,
+        code: &str,
+    ) -> Result<EnrolmentStep, Refusal> {
+        let call = person.themselves(false);
+        let (code, session) = (typed(code), new_session(98).session);
+        person.user.activate_in_login(login, factor, &code, session, &person.policy, &OpenKeyring, &call)
+    }
+
+    fn refresh(person: &mut Person, session: &Session, generation: u32) -> Result<Refresh, Refusal> {
+        let call = person.nobody();
+        person.user.refresh(session.id, generation, session.client, &call)
+    }
+
+    #[test]
+    fn without_a_second_step_the_password_signs_in() {
+        let mut person = with_password(newcomer());
+
+        let outcome = person.sign_in(1, true);
+
+        let SignIn::Session(session) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(session.amr, ["pwd"]);
+        assert!(!session.has_second_factor());
+        assert_eq!(person.happened(), ["login.succeeded"]);
+    }
+
+    #[test]
+    fn a_second_step_finishes_the_sign_in() {
+        let mut person = with_password(Person::new());
+        let outcome = person.sign_in(1, true);
+        let SignIn::SecondStep { login, has_factor } = outcome else { panic!("{outcome:?}") };
+        assert!(has_factor && person.user.sessions.is_empty());
+
+        let code = attempt(&person.totp_code(0), Target::AnyOtp);
+        let outcome = second_step(&mut person, login.id, &code);
+
+        let Ok(SecondStep::Session(session)) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(session.amr, ["pwd", "otp", "mfa"]);
+        assert!(session.has_second_factor());
+        assert_eq!(person.user.sessions, [session]);
+        assert_eq!(person.happened(), ["login.first_factor", "verify.accepted", "login.succeeded"]);
+    }
+
+    #[test]
+    fn a_policy_without_second_steps_never_asks_for_one_and_an_enforcing_one_always_does() {
+        let mut person = with_password(Person::new());
+        person.policy.requirement = Requirement::Off;
+        assert!(matches!(person.sign_in(1, true), SignIn::Session(_)));
+
+        let mut person = with_password(newcomer());
+        person.policy.requirement = Requirement::Enforced;
+        assert!(matches!(person.sign_in(1, true), SignIn::SecondStep { has_factor: false, .. }));
+    }
+
+    #[test]
+    fn a_refused_second_step_leaves_the_login_open() {
+        let mut person = with_password(Person::new());
+        let login = person.open_login(1);
+
+        let refused = second_step(&mut person, login, &attempt(WRONG, Target::AnyOtp));
+        let right = attempt(&person.totp_code(0), Target::AnyOtp);
+        let accepted = second_step(&mut person, login, &right);
+
+        let verdict = Verdict::Rejected { reason: Reason::WrongCode, attempts_left: 4 };
+        assert_eq!(refused, Ok(SecondStep::Refused(verdict)));
+        assert!(matches!(accepted, Ok(SecondStep::Session(_))));
+    }
+
+    #[test]
+    fn a_login_is_used_once() {
+        let mut person = with_password(Person::new());
+        let login = person.open_login(1);
+        let first = attempt(&person.totp_code(0), Target::AnyOtp);
+        second_step(&mut person, login, &first).expect("first");
+
+        let next = attempt(&person.totp_code(1), Target::AnyOtp);
+
+        assert_eq!(second_step(&mut person, login, &next), Err(Refusal::TokenGone));
+    }
+
+    #[test]
+    fn a_login_expires() {
+        let mut person = with_password(Person::new());
+        let login = person.open_login(1);
+
+        person.wait(person.policy.sessions.second_step_seconds);
+        let code = attempt(&person.totp_code(0), Target::AnyOtp);
+
+        assert_eq!(second_step(&mut person, login, &code), Err(Refusal::TokenGone));
+    }
+
+    #[test]
+    fn only_the_newest_logins_stay_open() {
+        let mut person = with_password(Person::new());
+        let logins: Vec<LoginId> =
+            (0..=LOGIN_LIMIT as u128).map(|number| person.open_login(number)).collect();
+        let code = attempt(&person.totp_code(0), Target::AnyOtp);
+
+        assert_eq!(person.user.logins.len(), LOGIN_LIMIT);
+        assert_eq!(second_step(&mut person, logins[0], &code), Err(Refusal::TokenGone));
+        assert!(matches!(second_step(&mut person, logins[1], &code), Ok(SecondStep::Session(_))));
+    }
+
+    #[test]
+    fn enforced_people_without_a_factor_enrol_one_while_they_sign_in() {
+        let mut person = with_password(newcomer());
+        person.policy.requirement = Requirement::Enforced;
+        let login = person.open_login(1);
+
+        let id = enrol_in_login(&mut person, login, 1).expect("enrol");
+        let wrong = activate_in_login(&mut person, login, id, WRONG);
+        let code = person.totp_code(0);
+        let right = activate_in_login(&mut person, login, id, &code);
+
+        assert_eq!(wrong, Ok(EnrolmentStep::Refused(Activation::Rejected { attempts_left: 4 })));
+        let Ok(EnrolmentStep::Session(session)) = right else { panic!("{right:?}") };
+        assert!(session.has_second_factor());
+        assert_eq!(activate_in_login(&mut person, login, id, &code), Err(Refusal::TokenGone));
+        assert_eq!(person.verify(&code, Target::AnyOtp), Verdict::Replayed);
+    }
+
+    #[test]
+    fn a_password_alone_adds_no_factor_beside_the_ones_there_are() {
+        let mut person = with_password(Person::new());
+        let login = person.open_login(1);
+        let pending = person.enrol(1);
+        let code = person.totp_code(0);
+
+        assert_eq!(enrol_in_login(&mut person, login, 2), Err(Refusal::SecondFactorNeeded));
+        assert_eq!(activate_in_login(&mut person, login, pending, &code), Err(Refusal::SecondFactorNeeded));
+    }
+
+    #[test]
+    fn a_password_alone_adds_no_factor_beside_recovery_codes() {
+        let mut person = with_password(Person::new());
+        person.user.factors.clear();
+        let login = person.open_login(1);
+
+        assert_eq!(enrol_in_login(&mut person, login, 2), Err(Refusal::SecondFactorNeeded));
+    }
+
+    // The answer remembered for one login's request id finished any other login with the same, used code.
+    #[test]
+    fn a_remembered_answer_finishes_no_other_login() {
+        let mut person = with_password(Person::new());
+        let (first, second) = (person.open_login(1), person.open_login(2));
+        let code = with_request(attempt(&person.totp_code(0), Target::AnyOtp), "r-1");
+        assert!(matches!(second_step(&mut person, first, &code), Ok(SecondStep::Session(_))));
+
+        assert_eq!(second_step(&mut person, second, &code), Err(Refusal::RequestIdReused));
+        let outside = person.user.verify(&code, &person.policy, &OpenKeyring, &person.nobody());
+        assert_eq!(outside, Err(Refusal::RequestIdReused));
+        assert_eq!(person.user.sessions.len(), 1);
+    }
+
+    #[test]
+    fn a_retried_second_step_counts_once() {
+        let mut person = with_password(Person::new());
+        let login = person.open_login(1);
+        let code = with_request(attempt(WRONG, Target::AnyOtp), "r-1");
+
+        let first = second_step(&mut person, login, &code);
+
+        assert_eq!(second_step(&mut person, login, &code), first);
+        assert_eq!(person.user.locks.failures(), 1);
+    }
+
+    // Spent codes counted as a second factor, so their owner could neither prove one nor enrol one.
+    #[test]
+    fn spent_codes_are_no_second_factor() {
+        let mut person = with_password(Person::new());
+        person.user.factors.clear();
+        let (now, later) = (person.now, person.now.after(Duration::from_secs(24 * 3600)));
+        let codes = person.user.recovery.as_mut().expect("codes");
+        for place in 0..codes.codes.len() {
+            codes.burn(place, now);
+        }
+        assert!(matches!(person.sign_in(1, true), SignIn::SecondStep { has_factor: true, .. }));
+
+        person.now = later;
+
+        assert!(matches!(person.sign_in(2, true), SignIn::SecondStep { has_factor: false, .. }));
+        let login = person.user.logins[0].id;
+        assert!(enrol_in_login(&mut person, login, 1).is_ok());
+    }
+
+    // A login opened before the person was disabled could enrol a factor and end in a session.
+    #[test]
+    fn disabling_a_person_closes_their_open_logins() {
+        let mut person = with_password(newcomer());
+        person.policy.requirement = Requirement::Enforced;
+        let login = person.open_login(1);
+        let staff = person.staff(Role::Admin);
+
+        let patch = UserPatch { status: Some(Status::Disabled), ..UserPatch::default() };
+        person.user.update(patch, &staff).expect("disable");
+
+        assert_eq!(enrol_in_login(&mut person, login, 1), Err(Refusal::TokenGone));
+    }
+
+    #[test]
+    fn a_wrong_password_says_nothing_and_has_its_own_budget() {
+        let mut person = with_password(Person::new());
+        person.lock(Target::AnyOtp);
+        let threshold = person.policy.password_locks.threshold;
+        person.happened();
+
+        for _ in 0..threshold {
+            assert_eq!(person.sign_in(1, false), SignIn::Refused);
+        }
+
+        assert_eq!(person.sign_in(1, true), SignIn::Refused);
+        assert_eq!(person.user.locks.failures(), 5);
+        assert_eq!(person.user.password.as_ref().map(|password| password.lock.failures), Some(threshold));
+        let happened = person.happened();
+        assert_eq!(
+            happened[9..],
+            ["login.rejected: wrong_password", "password.locked", "login.rejected: locked"]
+        );
+        person.wait(30);
+        assert!(matches!(person.sign_in(1, true), SignIn::SecondStep { .. }));
+        assert_eq!(person.user.password.as_ref().map(|password| password.lock.failures), Some(0));
+    }
+
+    #[test]
+    fn failed_passwords_lock_no_method() {
+        let mut person = with_password(Person::new());
+
+        for _ in 0..200 {
+            person.sign_in(1, false);
+        }
+
+        assert!(person.verify(&person.totp_code(0), Target::AnyOtp).is_accepted());
+    }
+
+    #[test]
+    fn a_password_check_against_a_hash_that_was_replaced_decides_nothing() {
+        let mut person = with_password(newcomer());
+        let call = person.nobody();
+        person.user.set_initial_password("$another".into(), &Call::system(person.now)).expect("password");
+        let before = person.user.clone();
+
+        let stale = person.user.sign_in(&checked(true), new_session(1), &person.policy, &call);
+
+        assert_eq!(stale, Err(Refusal::Stale));
+        assert_eq!(person.user, before);
+    }
+
+    #[test]
+    fn without_a_password_nobody_signs_in() {
+        let mut person = newcomer();
+        let decoy = PasswordCheck { against: None, matched: true };
+        let call = person.nobody();
+
+        let outcome = person.user.sign_in(&decoy, new_session(1), &person.policy, &call);
+
+        assert_eq!(outcome, Ok(SignIn::Refused));
+        let stale = person.user.sign_in(&checked(true), new_session(1), &person.policy, &call);
+        assert_eq!(stale, Err(Refusal::Stale));
+    }
+
+    #[test]
+    fn a_disabled_person_does_not_sign_in() {
+        let mut person = with_password(newcomer());
+        person.user.status = Status::Disabled;
+
+        assert_eq!(person.sign_in(1, true), SignIn::Refused);
+        assert_eq!(person.happened(), ["login.rejected: user_disabled"]);
+    }
+
+    #[test]
+    fn each_refresh_takes_the_session_one_generation_further() {
+        let mut person = with_password(newcomer());
+        let session = person.open_session(1);
+
+        for generation in 0..3 {
+            let outcome = refresh(&mut person, &session, generation);
+            let Ok(Refresh::Session(next)) = outcome else { panic!("{outcome:?}") };
+            assert_eq!(next, Session { generation: generation + 1, ..session.clone() });
+        }
+    }
+
+    #[test]
+    fn a_refresh_token_that_comes_again_ends_its_session() {
+        let mut person = with_password(newcomer());
+        let (session, other) = (person.open_session(1), person.open_session(2));
+        assert!(matches!(refresh(&mut person, &session, 0), Ok(Refresh::Session(_))));
+        person.happened();
+
+        assert_eq!(refresh(&mut person, &session, 0), Ok(Refresh::Reused));
+
+        assert_eq!(refresh(&mut person, &session, 1), Err(Refusal::TokenGone));
+        assert_eq!(person.user.sessions, [other]);
+        assert_eq!(person.happened(), ["session.refresh_reused"]);
+    }
+
+    #[test]
+    fn refreshing_does_not_prolong_a_session() {
+        let mut person = with_password(newcomer());
+        let session = person.open_session(1);
+        person.wait(person.policy.sessions.refresh_seconds - 1);
+        assert!(matches!(refresh(&mut person, &session, 0), Ok(Refresh::Session(_))));
+
+        person.wait(1);
+
+        assert_eq!(refresh(&mut person, &session, 1), Err(Refusal::TokenGone));
+        assert_eq!(person.user.session(session.id, person.now), None);
+    }
+
+    #[test]
+    fn a_session_is_refreshed_through_its_own_client_only() {
+        let mut person = with_password(newcomer());
+        person.user.mfa_enabled = false;
+        let client = |number| Some(ClientId::from_uuid(uuid::Uuid::from_u128(number)));
+        let new = NewSession { client: client(1), ..new_session(1) };
+        let call = person.nobody();
+        person.user.sign_in(&checked(true), new, &person.policy, &call).expect("sign in");
+        let id = new.session;
+
+        assert_eq!(person.user.refresh(id, 0, client(2), &call), Err(Refusal::TokenGone));
+        assert_eq!(person.user.refresh(id, 0, None, &call), Err(Refusal::TokenGone));
+        assert!(matches!(person.user.refresh(id, 0, client(1), &call), Ok(Refresh::Session(_))));
+    }
+
+    #[test]
+    fn sessions_are_bounded_and_the_oldest_ends() {
+        let mut person = with_password(newcomer());
+        let first = person.open_session(0);
+        for number in 1..=SESSION_LIMIT as u128 {
+            person.open_session(number);
+        }
+
+        assert_eq!(person.user.sessions.len(), SESSION_LIMIT);
+        assert_eq!(person.user.session(first.id, person.now), None);
+    }
+
+    #[test]
+    fn a_session_ends_on_reset() {
+        let mut person = with_password(newcomer());
+        let session = person.open_session(1);
+        let call = person.staff(Role::Helpdesk);
+
+        person.user.reset(&person.policy, &call).expect("reset");
+
+        assert_eq!(refresh(&mut person, &session, 0), Err(Refusal::TokenGone));
+    }
+
+    #[test]
+    fn a_session_ends_when_its_person_is_disabled() {
+        let mut person = with_password(newcomer());
+        let session = person.open_session(1);
+        let staff = person.staff(Role::Admin);
+        for status in [Status::Disabled, Status::Active] {
+            let patch = UserPatch { status: Some(status), ..UserPatch::default() };
+            person.user.update(patch, &staff).expect("update");
+        }
+
+        assert_eq!(refresh(&mut person, &session, 0), Err(Refusal::TokenGone));
+    }
+
+    #[test]
+    fn ending_a_session_twice_says_so_once() {
+        let mut person = with_password(newcomer());
+        let (session, other) = (person.open_session(1), person.open_session(2));
+        let call = person.nobody();
+        person.happened();
+
+        person.user.end_session(session.id, &call);
+        person.user.end_session(session.id, &call);
+
+        assert_eq!(person.user.sessions, [other]);
+        assert_eq!(person.happened(), ["session.revoked"]);
+    }
 }

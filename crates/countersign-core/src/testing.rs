@@ -1,9 +1,9 @@
 //! What the tests of the rules share: a keyring without secrets, entropy from a seed, people ready to be tried.
 
 use crate::{
-    attempt::{Attempt, Code, Target},
+    attempt::{Attempt, Code, RequestId, Target},
     enrolment::{Activation, seal_secret},
-    event::{Actor, Call},
+    event::{Actor, Call, Event, Record},
     factor::{
         Proof,
         emergency::EmergencyCode,
@@ -11,19 +11,24 @@ use crate::{
         recovery::RecoveryCodes,
         scratch::ScratchCode,
     },
-    id::{ClientId, FactorId, OrganisationId, UserId},
+    id::{ClientId, FactorId, LoginId, OrganisationId, SessionId, UserId},
     keyring::{Binding, KeyError, KeyId, Keyring, Sealed, TAG_BYTES, Tag},
     organisation::Organisation,
+    password::PasswordCheck,
     policy::Policy,
     profile::{DisplayName, Label, Username},
+    refusal::Refusal,
     role::{Rank, Role, Roles},
     secret::Secret,
+    session::{NewSession, Session, SignIn},
     time::Timestamp,
     user::{NewUser, User},
+    verify::Verdict,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use rand_core::CryptoRng;
 use sha2::{Digest, Sha256};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// When the tests begin.
@@ -88,7 +93,8 @@ impl Person {
         let totp = FactorId::generate(now, &mut rng);
         let hotp = FactorId::generate(now, &mut rng);
         let call = Call::system(now);
-        let seal = |factor| seal_secret(&OpenKeyring, user.organisation, user.id, factor, &secret).expect("seal");
+        let seal =
+            |factor| seal_secret(&OpenKeyring, user.organisation, user.id, factor, &secret).expect("seal");
         let proofs = [
             (totp, Proof::Totp(Totp::new(&policy.totp, seal(totp)))),
             (hotp, Proof::Hotp(Hotp::new(&policy.hotp, 0, seal(hotp)))),
@@ -98,11 +104,19 @@ impl Person {
         }
         let recovery: Vec<_> = (0..policy.recovery_codes).map(|_| ScratchCode::generate(&mut rng)).collect();
         let salt = Uuid::from_u128(1);
-        let set = RecoveryCodes::new(&recovery, salt, user.organisation, user.id, &OpenKeyring, now).expect("hash");
+        let set =
+            RecoveryCodes::new(&recovery, salt, user.organisation, user.id, &OpenKeyring, now).expect("hash");
         user.replace_recovery_codes(set, &policy, &call).expect("recovery codes");
         let emergency = ScratchCode::generate(&mut rng);
         let issued = EmergencyCode::new(
-            &emergency, salt, None, user.organisation, user.id, &policy, &OpenKeyring, now,
+            &emergency,
+            salt,
+            None,
+            user.organisation,
+            user.id,
+            &policy,
+            &OpenKeyring,
+            now,
         );
         user.issue_emergency_code(issued.expect("emergency code"), &policy, &call).expect("emergency code");
         user.take_records();
@@ -113,6 +127,15 @@ impl Person {
         Call {
             actor: Actor::Client(ClientId::from_uuid(Uuid::from_u128(7))),
             rank: Rank::Client { admin: false },
+            ..Call::system(self.now)
+        }
+    }
+
+    /// Somebody of the staff, who is not this person.
+    pub(crate) fn staff(&self, role: Role) -> Call {
+        Call {
+            actor: Actor::User(UserId::from_uuid(Uuid::from_u128(8))),
+            rank: Rank::Person(role),
             ..Call::system(self.now)
         }
     }
@@ -135,15 +158,139 @@ impl Person {
         Generator::new(Default::default(), 6, &self.secret).code_at(counter).expose().clone()
     }
 
-    pub(crate) fn verify(&mut self, code: &str, target: Target) -> crate::Verdict {
+    pub(crate) fn verify(&mut self, code: &str, target: Target) -> Verdict {
         let call = self.client();
         self.user.verify(&attempt(code, target), &self.policy, &OpenKeyring, &call).expect("verify")
+    }
+
+    /// Types a code that is no code of theirs.
+    pub(crate) fn fail(&mut self, target: Target) -> Verdict {
+        self.verify(WRONG, target)
+    }
+
+    /// Fails until the method behind the target is locked.
+    pub(crate) fn lock(&mut self, target: Target) {
+        let locked =
+            (0..=self.policy.locks.threshold).any(|_| matches!(self.fail(target), Verdict::Locked { .. }));
+        assert!(locked, "{target:?}");
+    }
+
+    /// Seals the person's secret for a new TOTP factor.
+    pub(crate) fn new_totp(&self, number: u128) -> (FactorId, Label, Proof) {
+        let id = FactorId::from_uuid(Uuid::from_u128(number));
+        let sealed = seal_secret(&OpenKeyring, self.user.organisation, self.user.id, id, &self.secret);
+        (id, label("new"), Proof::Totp(Totp::new(&self.policy.totp, sealed.expect("seal"))))
+    }
+
+    /// Enrols a TOTP factor that waits for its first code.
+    pub(crate) fn enrol(&mut self, number: u128) -> FactorId {
+        let (id, label, proof) = self.new_totp(number);
+        self.user.enrol(id, label, proof, &self.policy, &Call::system(self.now)).expect("enrol");
+        id
+    }
+
+    /// Draws an emergency code and stores its hash.
+    pub(crate) fn issue_emergency_code(&mut self, seed: u64, life: Option<Duration>) -> ScratchCode {
+        let code = ScratchCode::generate(&mut rng(seed));
+        let call = Call::system(self.now);
+        let issued = self.hash_emergency_code(&code, life).expect("hash");
+        self.user.issue_emergency_code(issued, &self.policy, &call).expect("issue");
+        code
+    }
+
+    pub(crate) fn hash_emergency_code(
+        &self,
+        code: &ScratchCode,
+        life: Option<Duration>,
+    ) -> Result<EmergencyCode, Refusal> {
+        let (organisation, user) = (self.user.organisation, self.user.id);
+        let salt = Uuid::from_u128(2);
+        EmergencyCode::new(code, salt, life, organisation, user, &self.policy, &OpenKeyring, self.now)
+    }
+
+    /// Gives the person a password, as if they had accepted an invitation.
+    pub(crate) fn set_password(&mut self) {
+        self.user.set_initial_password(HASH.into(), &Call::system(self.now)).expect("password");
+    }
+
+    /// Signs in with a password that was found right or wrong.
+    pub(crate) fn sign_in(&mut self, number: u128, matched: bool) -> SignIn {
+        let call = self.nobody();
+        self.user.sign_in(&checked(matched), new_session(number), &self.policy, &call).expect("sign in")
+    }
+
+    /// Signs in as far as the second step.
+    pub(crate) fn open_login(&mut self, number: u128) -> LoginId {
+        match self.sign_in(number, true) {
+            SignIn::SecondStep { login, .. } => login.id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Signs in without a second step.
+    pub(crate) fn open_session(&mut self, number: u128) -> Session {
+        self.user.mfa_enabled = false;
+        match self.sign_in(number, true) {
+            SignIn::Session(session) => session,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Somebody not signed in.
+    pub(crate) fn nobody(&self) -> Call {
+        Call { actor: Actor::Anonymous, rank: Rank::Nobody, ..Call::system(self.now) }
+    }
+
+    pub(crate) fn wait(&mut self, seconds: u64) {
+        self.now = self.now.after(Duration::from_secs(seconds));
+    }
+
+    /// Names what happened since the last look, with its reason.
+    pub(crate) fn happened(&mut self) -> Vec<String> {
+        let shown = |record: Record| {
+            let event: Event = serde_json::from_slice(&record.body).expect("event");
+            event.reason.map_or(event.action.to_string(), |reason| format!("{}: {reason}", event.action))
+        };
+        self.user.take_records().into_iter().map(shown).collect()
     }
 
     pub(crate) fn activate(&mut self, id: FactorId, code: &str) -> Activation {
         let call = Call::system(self.now);
         self.user.activate(id, &typed(code), &self.policy, &OpenKeyring, &call).expect("activate")
     }
+}
+
+/// A code that is none of the fixed people's.
+pub(crate) const WRONG: &str = "000001";
+/// What stands for the hash of a password.
+pub(crate) const HASH: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ$Y29tcHV0ZWQgZWxzZXdoZXJlIGJ5IHRoZSBzZXJ2ZXI";
+
+/// A person without factors and codes; `secret` and the factor ids are there to enrol with.
+pub(crate) fn newcomer() -> Person {
+    Person { user: bare_user(), ..Person::new() }
+}
+
+/// A person with all kinds of factors and this role.
+pub(crate) fn person_with_role(role: Role) -> Person {
+    let mut person = Person::new();
+    person.user.roles = Roles::new([role]);
+    person
+}
+
+/// The outcome of a check against [`HASH`].
+pub(crate) fn checked(matched: bool) -> PasswordCheck {
+    PasswordCheck { against: Some(HASH.into()), matched }
+}
+
+pub(crate) fn new_session(number: u128) -> NewSession {
+    let uuid = Uuid::from_u128(number);
+    NewSession { session: SessionId::from_uuid(uuid), login: LoginId::from_uuid(uuid), client: None }
+}
+
+pub(crate) fn with_request(mut attempt: Attempt, id: &str) -> Attempt {
+    attempt.request = Some(RequestId::parse("requestId", id).expect("request id"));
+    attempt
 }
 
 /// A member without factors.
@@ -157,7 +304,8 @@ pub(crate) fn user_with_role(role: Role) -> User {
     let call = Call::system(START);
     let id = OrganisationId::generate(START, &mut rng);
     let slug = Username::parse("slug", "acme").expect("slug");
-    let mut organisation = Organisation::new(id, slug, DisplayName::parse("name", "Acme").expect("name"), &call);
+    let mut organisation =
+        Organisation::new(id, slug, DisplayName::parse("name", "Acme").expect("name"), &call);
     let new = NewUser {
         username: Username::parse("username", "ada").expect("username"),
         display_name: None,

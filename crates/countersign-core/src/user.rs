@@ -240,6 +240,8 @@ impl User {
             return Err(Invalid::new("status", "nobody can disable themselves").into());
         }
         if status == Status::Disabled {
+            // An open login could enrol a factor and become a session without any code being judged.
+            self.logins.clear();
             self.end_sessions(None, call);
         }
         self.status = status;
@@ -264,11 +266,9 @@ impl User {
 
     /// Clears the flag *and* the count of methods; returns those that had any.
     pub fn unlock(&mut self, methods: &[Method], call: &Call) -> Result<Vec<Method>, Refusal> {
-        if matches!(call.rank, Rank::Themselves { .. }) {
-            return Err(Refusal::NotBySelf);
-        }
-        self.check_managed_by(call)?;
-        let unlocked: Vec<Method> = methods.iter().copied().filter(|method| self.locks.clear(*method)).collect();
+        self.check_managed_by_another(call)?;
+        let unlocked: Vec<Method> =
+            methods.iter().copied().filter(|method| self.locks.clear(*method)).collect();
         for method in &unlocked {
             self.record(call, Note::new(Action::MethodUnlocked).method(*method));
         }
@@ -320,6 +320,7 @@ impl User {
     /// authenticate at the level of the new factor before binding it).
     pub fn check_managed_by(&self, call: &Call) -> Result<(), Refusal> {
         match call.rank {
+            Rank::Themselves { .. } if self.status == Status::Disabled => Err(Refusal::UserDisabled),
             Rank::Themselves { second_factor } if !second_factor && self.has_active_factor() => {
                 Err(Refusal::SecondFactorNeeded)
             }
@@ -327,10 +328,19 @@ impl User {
         }
     }
 
+    /// Like [`User::check_managed_by`], for what nobody does for themselves, not even by a right over others.
+    pub(crate) fn check_managed_by_another(&self, call: &Call) -> Result<(), Refusal> {
+        if matches!(call.rank, Rank::Themselves { .. }) || self.is_actor(call) {
+            return Err(Refusal::NotBySelf);
+        }
+        self.check_managed_by(call)
+    }
+
     /// Tells whether the caller may take factors away: like [`User::check_managed_by`], but policy may let people do so
     /// themselves without possession.
     pub fn check_removal_by(&self, policy: &Policy, call: &Call) -> Result<(), Refusal> {
         match call.rank {
+            Rank::Themselves { .. } if self.status == Status::Disabled => Err(Refusal::UserDisabled),
             Rank::Themselves { .. } if !policy.self_reset_requires_possession => Ok(()),
             _ => self.check_managed_by(call),
         }
@@ -377,7 +387,9 @@ impl User {
         let mut document: Map<String, Value> = serde_json::from_slice(bytes).map_err(Unreadable::from)?;
         let schema = document.get("schema").and_then(Value::as_u64).unwrap_or(0);
         if schema > u64::from(SCHEMA) {
-            return Err(Unreadable(format!("its schema {schema} is newer than {SCHEMA}, which this version knows")));
+            return Err(Unreadable(format!(
+                "its schema {schema} is newer than {SCHEMA}, which this version knows"
+            )));
         }
         for upgrade in UPGRADES.iter().skip(usize::try_from(schema.saturating_sub(1)).unwrap_or(0)) {
             upgrade(&mut document);
@@ -395,7 +407,8 @@ fn roles_become_a_list(document: &mut Map<String, Value>) {
     if let Some(role) = document.remove("role") {
         document.insert("roles".into(), Value::Array(vec![role]));
     }
-    let has_factors = document.get("factors").and_then(Value::as_array).is_some_and(|factors| !factors.is_empty());
+    let has_factors =
+        document.get("factors").and_then(Value::as_array).is_some_and(|factors| !factors.is_empty());
     document.entry("mfa_enabled").or_insert(has_factors.into());
 }
 
@@ -408,5 +421,283 @@ impl From<serde_json::Error> for Unreadable {
     fn from(error: serde_json::Error) -> Self {
         // Only the place: serde_json's message may quote the document.
         Self(format!("not as expected at line {} column {}", error.line(), error.column()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        attempt::Target,
+        event::Actor,
+        factor::Kind,
+        id::InvitationId,
+        testing::{Person, newcomer, person_with_role},
+        verify::{Reason, Verdict},
+    };
+    use uuid::Uuid;
+
+    fn invite(person: &mut Person, call: &Call) -> Result<Invitation, Refusal> {
+        person.user.invite(InvitationId::from_uuid(Uuid::from_u128(1)), &person.policy, call)
+    }
+
+    fn issue(person: &mut Person, call: &Call) -> Result<(), Refusal> {
+        let code = person.hash_emergency_code(&person.emergency, None).expect("hash");
+        person.user.issue_emergency_code(code, &person.policy, call)
+    }
+
+    fn import(person: &mut Person, call: &Call) -> Result<(), Refusal> {
+        let (id, label, proof) = person.new_totp(1);
+        person.user.import(id, label, proof, &person.policy, call)
+    }
+
+    fn disabled() -> UserPatch {
+        UserPatch { status: Some(Status::Disabled), ..UserPatch::default() }
+    }
+
+    #[test]
+    fn nobody_unlocks_re_keys_or_invites_themselves() {
+        let mut person = person_with_role(Role::Admin);
+        person.lock(Target::AnyOtp);
+        let their_own = [
+            person.themselves(true),
+            // The same person, by their right over others.
+            Call { actor: Actor::User(person.user.id), ..person.staff(Role::Admin) },
+        ];
+
+        for call in their_own {
+            assert_eq!(person.user.unlock(&Method::ALL, &call), Err(Refusal::NotBySelf));
+            assert_eq!(issue(&mut person, &call), Err(Refusal::NotBySelf));
+            assert_eq!(import(&mut person, &call), Err(Refusal::NotBySelf));
+            assert_eq!(invite(&mut person, &call), Err(Refusal::NotBySelf));
+        }
+    }
+
+    // An access token that outlived the disabling could enrol factors, or set the status back.
+    #[test]
+    fn a_disabled_person_changes_nothing_about_themselves() {
+        let mut person = Person::new();
+        person.policy.self_reset_requires_possession = false;
+        let (staff, call) = (person.staff(Role::Admin), person.themselves(true));
+        person.user.update(disabled(), &staff).expect("disable");
+
+        let revive = UserPatch { status: Some(Status::Active), ..UserPatch::default() };
+
+        assert_eq!(person.user.update(revive, &call), Err(Refusal::UserDisabled));
+        assert_eq!(person.user.reset(&person.policy, &call), Err(Refusal::UserDisabled));
+        let (id, label, proof) = person.new_totp(1);
+        assert_eq!(person.user.enrol(id, label, proof, &person.policy, &call), Err(Refusal::UserDisabled));
+    }
+
+    #[test]
+    fn the_help_desk_leaves_administrators_alone() {
+        let mut person = person_with_role(Role::Admin);
+        person.lock(Target::AnyOtp);
+        let (call, policy) = (person.staff(Role::Helpdesk), person.policy.clone());
+        let before = person.user.clone();
+        let above = Err(Refusal::AboveYourRank(Role::Admin));
+
+        assert_eq!(person.user.unlock(&[Method::Token], &call).map(drop), above);
+        assert_eq!(person.user.reset(&policy, &call), above);
+        assert_eq!(person.user.update(disabled(), &call), above);
+        assert_eq!(person.user.update(UserPatch::default(), &call), above);
+        assert_eq!(issue(&mut person, &call), above);
+        assert_eq!(person.user.revoke_emergency_code(&call).map(drop), above);
+        assert_eq!(invite(&mut person, &call).map(drop), above);
+        let codes = person.user.recovery.clone().expect("codes");
+        assert_eq!(person.user.replace_recovery_codes(codes, &policy, &call), above);
+        assert_eq!(person.user, before);
+    }
+
+    #[test]
+    fn administrators_act_on_administrators_and_only_owners_on_owners() {
+        let mut person = person_with_role(Role::Admin);
+        let admin = person.staff(Role::Admin);
+        assert_eq!(person.user.unlock(&Method::ALL, &admin), Ok(Vec::new()));
+
+        person.user.roles = Roles::new([Role::Owner]);
+        let owner = person.staff(Role::Owner);
+
+        let above = Err(Refusal::AboveYourRank(Role::Owner));
+        assert_eq!(person.user.unlock(&Method::ALL, &admin), above);
+        assert_eq!(person.user.reset(&person.policy, &admin).map(|()| Vec::new()), above);
+        assert_eq!(person.user.reset(&person.policy, &owner), Ok(()));
+    }
+
+    #[test]
+    fn nobody_gives_a_role_above_their_own() {
+        let mut person = Person::new();
+        let to = |role| UserPatch { roles: Some(Roles::new([role])), ..UserPatch::default() };
+        let (admin, client, own) = (person.staff(Role::Admin), person.client(), person.themselves(true));
+
+        let above = |role| Err(Refusal::RoleAboveYours(role));
+        assert_eq!(person.user.update(to(Role::Owner), &admin), above(Role::Owner));
+        assert_eq!(person.user.update(to(Role::Admin), &client), above(Role::Admin));
+        assert_eq!(person.user.update(to(Role::Auditor), &own), above(Role::Auditor));
+        assert_eq!(person.user.update(to(Role::Admin), &admin), Ok(()));
+        assert_eq!(person.user.roles.highest(), Role::Admin);
+    }
+
+    #[test]
+    fn an_owner_does_not_step_down_by_themselves() {
+        let mut person = person_with_role(Role::Owner);
+        let themselves = Call { actor: Actor::User(person.user.id), ..person.staff(Role::Owner) };
+        let another = person.staff(Role::Owner);
+        let demoted = UserPatch { roles: Some(Roles::new([Role::Admin])), ..UserPatch::default() };
+
+        assert_eq!(person.user.update(demoted.clone(), &themselves), Err(Refusal::LastOwner));
+        assert_eq!(person.user.update(demoted, &another), Ok(()));
+    }
+
+    #[test]
+    fn nobody_disables_themselves() {
+        let mut person = person_with_role(Role::Admin);
+        let their_own = [
+            person.themselves(true),
+            Call { actor: Actor::User(person.user.id), ..person.staff(Role::Admin) },
+        ];
+
+        for call in their_own {
+            let refused = person.user.update(disabled(), &call);
+            assert!(matches!(refused, Err(Refusal::Invalid(invalid)) if invalid.field == "status"));
+        }
+    }
+
+    #[test]
+    fn a_disabled_person_keeps_everything_and_proves_nothing() {
+        let mut person = Person::new();
+        let staff = person.staff(Role::Admin);
+        let before = person.user.clone();
+        let code = person.totp_code(0);
+
+        person.user.update(disabled(), &staff).expect("disable");
+        let off = person.verify(&code, Target::AnyOtp);
+        let back = UserPatch { status: Some(Status::Active), ..UserPatch::default() };
+        person.user.update(back, &staff).expect("enable");
+
+        assert_eq!(off, Verdict::Rejected { reason: Reason::UserDisabled, attempts_left: 0 });
+        assert_eq!(person.user.factors, before.factors);
+        assert_eq!(person.user.locks, before.locks);
+        assert!(person.verify(&code, Target::AnyOtp).is_accepted());
+    }
+
+    #[test]
+    fn an_update_names_what_changed_and_not_its_values() {
+        let mut person = Person::new();
+        let staff = person.staff(Role::Admin);
+        let email = Email::parse("email", "ada@example.com").expect("email");
+        let patch = UserPatch { email: Some(Some(email)), mfa_enabled: Some(false), ..UserPatch::default() };
+
+        person.user.update(patch.clone(), &staff).expect("update");
+        let records = person.user.take_records();
+        person.user.update(patch, &staff).expect("the same again");
+
+        let body = String::from_utf8(records[0].body.clone()).expect("json");
+        assert!(body.contains(r#""changed":["email","mfaEnabled"]"#), "{body}");
+        assert!(!body.contains("example"), "{body}");
+        assert!(person.user.is_unchanged());
+    }
+
+    #[test]
+    fn unlocking_clears_the_flag_and_the_count() {
+        let mut person = Person::new();
+        person.lock(Target::AnyOtp);
+        person.happened();
+        let call = person.staff(Role::Helpdesk);
+
+        let unlocked = person.user.unlock(&[Method::Recovery, Method::Token, Method::Token], &call);
+
+        assert_eq!(unlocked, Ok(vec![Method::Token]));
+        assert_eq!(person.happened(), ["method.unlocked"]);
+        assert_eq!(
+            person.fail(Target::AnyOtp),
+            Verdict::Rejected { reason: Reason::WrongCode, attempts_left: 4 }
+        );
+    }
+
+    #[test]
+    fn a_reset_leaves_nothing_to_prove_with() {
+        let mut person = Person::new();
+        person.set_password();
+        person.lock(Target::AnyOtp);
+        person.open_login(1);
+        person.open_session(2);
+        person.happened();
+        let call = person.staff(Role::Helpdesk);
+
+        person.user.reset(&person.policy, &call).expect("reset");
+
+        let user = &person.user;
+        assert!(user.factors.is_empty() && user.recovery.is_none() && user.emergency.is_none());
+        assert!(user.logins.is_empty() && user.sessions.is_empty());
+        assert_eq!(user.locks, Locks::default());
+        assert!(user.password.is_some());
+        assert_eq!(person.happened(), ["session.revoked", "factor.reset"]);
+    }
+
+    #[test]
+    fn people_with_a_second_factor_reset_themselves() {
+        let mut person = Person::new();
+        let call = person.themselves(true);
+
+        assert_eq!(person.user.reset(&person.policy, &call), Ok(()));
+    }
+
+    #[test]
+    fn a_document_of_schema_1_still_reads() {
+        let stored = include_bytes!("testdata/user_schema_1.json");
+
+        let user = User::from_json(stored).expect("schema 1");
+
+        assert_eq!(user.roles, Roles::new([Role::Helpdesk]));
+        assert!(user.mfa_enabled);
+        assert_eq!(user.active_factors().next().map(|held| held.proof.kind()), Some(Kind::Totp));
+        assert_eq!(user.locks.of(Method::Token).failures, 2);
+        let written = user.to_json();
+        assert!(String::from_utf8_lossy(&written).starts_with(r#"{"schema":2,"#));
+        assert_eq!(User::from_json(&written).as_ref(), Ok(&user));
+    }
+
+    #[test]
+    fn whoever_had_no_factor_in_schema_1_is_asked_for_none() {
+        let mut stored: Map<String, Value> =
+            serde_json::from_slice(include_bytes!("testdata/user_schema_1.json")).expect("json");
+        stored.remove("factors");
+
+        let user = User::from_json(&serde_json::to_vec(&stored).expect("json")).expect("schema 1");
+
+        assert!(!user.mfa_enabled);
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_by_number() {
+        let text = String::from_utf8(newcomer().user.to_json()).expect("json");
+        let newer = text.replacen(r#""schema":2"#, r#""schema":3"#, 1);
+
+        let error = User::from_json(newer.as_bytes()).expect_err("newer");
+
+        assert_eq!(
+            error.to_string(),
+            "read document: its schema 3 is newer than 2, which this version knows"
+        );
+    }
+
+    #[test]
+    fn garbage_is_refused_without_quoting_it() {
+        let text = String::from_utf8(Person::new().user.to_json()).expect("json");
+        let damaged = [
+            text[..text.len() / 2].to_owned(),
+            text.replacen(r#""username":"ada""#, r#""username":{"ada":1}"#, 1),
+            text.replacen(r#""secret":"1."#, r#""secret":"ada."#, 1),
+            text.replacen("active", "ada", 1),
+            r#"{"schema":2,"id":"ada"}"#.into(),
+            r#""ada""#.into(),
+            String::new(),
+        ];
+
+        for document in damaged {
+            let error = User::from_json(document.as_bytes()).expect_err("damaged").to_string();
+            assert!(!error.contains("ada"), "{error}");
+        }
     }
 }

@@ -126,11 +126,22 @@ impl User {
         keys: &impl Keyring,
         call: &Call,
     ) -> Result<Verdict, Refusal> {
+        self.verify_for(Uuid::nil(), attempt, policy, keys, call)
+    }
+
+    /// Like [`User::verify`], for a login: an answer remembered elsewhere finishes none, its code is used up.
+    pub(crate) fn verify_for(
+        &mut self,
+        login: Uuid,
+        attempt: &Attempt,
+        policy: &Policy,
+        keys: &impl Keyring,
+        call: &Call,
+    ) -> Result<Verdict, Refusal> {
         let Some(request) = &attempt.request else { return self.judge(attempt, policy, keys, call) };
 
-        let message = fingerprint(attempt, call);
-        let binding =
-            Binding::of_user(Purpose::RequestFingerprint, self.organisation, self.id, Uuid::nil());
+        let message = fingerprint(login, attempt, call);
+        let binding = Binding::of_user(Purpose::RequestFingerprint, self.organisation, self.id, Uuid::nil());
         if let Some(first) = self.remembered(request.as_str(), call.now) {
             return if keys.matches(&binding, &first.fingerprint, &message)? {
                 Ok(first.verdict.clone())
@@ -245,7 +256,9 @@ impl User {
             }
             let secret = self.open_secret(held.id, &held.proof, keys)?;
             match check(&held.proof, &secret, code, policy, call) {
-                Check::Fresh(moving_factor) => return Ok(Match::Otp { factor: held.id, kind, moving_factor }),
+                Check::Fresh(moving_factor) => {
+                    return Ok(Match::Otp { factor: held.id, kind, moving_factor });
+                }
                 Check::Used => best = Match::Used(kind),
                 Check::Wrong => {}
             }
@@ -342,8 +355,9 @@ fn matched(found: Found, kind: Kind, fresh: impl FnOnce(usize) -> Match) -> Matc
     }
 }
 
-/// Everything that makes an attempt the same attempt: who asks, what it is tried against, what was typed.
-fn fingerprint(attempt: &Attempt, call: &Call) -> Vec<u8> {
+/// Everything that makes an attempt the same attempt: for which login, who asks, what it is tried against, what was
+/// typed.
+fn fingerprint(login: Uuid, attempt: &Attempt, call: &Call) -> Vec<u8> {
     let actor = match call.actor {
         Actor::User(id) => id.uuid(),
         Actor::Client(id) => id.uuid(),
@@ -354,10 +368,231 @@ fn fingerprint(attempt: &Attempt, call: &Call) -> Vec<u8> {
         Target::Kind(kind) => (1 + kind as u8, Uuid::nil()),
         Target::Factor(id) => (u8::MAX, id.uuid()),
     };
-    let mut message = Vec::with_capacity(97);
+    let mut message = Vec::with_capacity(113);
+    message.extend_from_slice(login.as_bytes());
     message.extend_from_slice(actor.as_bytes());
     message.push(shape);
     message.extend_from_slice(target.as_bytes());
     message.extend_from_slice(attempt.code.as_str().as_bytes());
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        attempt::RequestId,
+        factor::FACTOR_LIMIT,
+        testing::{OpenKeyring, Person, WRONG, attempt, newcomer, with_request},
+    };
+
+    fn totp(person: &Person) -> Target {
+        Target::Factor(person.totp)
+    }
+
+    fn wrong(attempts_left: u32) -> Verdict {
+        Verdict::Rejected { reason: Reason::WrongCode, attempts_left }
+    }
+
+    #[test]
+    fn a_code_works_once() {
+        let mut person = Person::new();
+        let code = person.totp_code(0);
+
+        let first = person.verify(&code, Target::AnyOtp);
+        let again = person.verify(&code, Target::AnyOtp);
+
+        assert_eq!(first, Verdict::Accepted { factor: Some(person.totp), kind: Kind::Totp });
+        assert_eq!(again, Verdict::Replayed);
+        assert_eq!(person.happened(), ["verify.accepted", "verify.rejected: replayed"]);
+    }
+
+    #[test]
+    fn a_replayed_code_is_no_guess_and_is_not_counted() {
+        let mut person = Person::new();
+        let code = person.totp_code(0);
+        person.verify(&code, Target::AnyOtp);
+
+        for _ in 0..10 {
+            assert_eq!(person.verify(&code, Target::AnyOtp), Verdict::Replayed);
+        }
+
+        assert_eq!(person.user.locks.failures(), 0);
+    }
+
+    #[test]
+    fn the_fifth_wrong_code_locks_and_then_a_right_one_is_refused() {
+        let mut person = Person::new();
+        let verdicts: Vec<Verdict> = (0..5).map(|_| person.fail(Target::AnyOtp)).collect();
+        let until = Until::Time(person.now.after(Duration::from_secs(30)));
+        let locked = Verdict::Locked { method: Method::Token, until };
+
+        assert_eq!(verdicts, [wrong(4), wrong(3), wrong(2), wrong(1), locked.clone()]);
+        assert_eq!(person.verify(&person.totp_code(0), Target::AnyOtp), locked);
+        assert_eq!(person.user.locks.failures(), 5);
+        person.wait(30);
+        assert!(person.verify(&person.totp_code(0), Target::AnyOtp).is_accepted());
+        assert_eq!(person.user.locks.failures(), 0);
+    }
+
+    #[test]
+    fn methods_lock_apart() {
+        let mut person = Person::new();
+        let recovery = person.recovery[0].canonical().to_owned();
+
+        person.lock(Target::AnyOtp);
+
+        assert!(person.verify(&recovery, Target::Kind(Kind::Recovery)).is_accepted());
+        assert!(matches!(person.fail(totp(&person)), Verdict::Locked { method: Method::Token, .. }));
+    }
+
+    #[test]
+    fn a_success_clears_its_own_method_only() {
+        let mut person = Person::new();
+        person.fail(Target::AnyOtp);
+        person.fail(Target::Kind(Kind::Recovery));
+
+        assert!(person.verify(&person.totp_code(0), Target::AnyOtp).is_accepted());
+
+        assert_eq!(person.user.locks.of(Method::Token).failures, 0);
+        assert_eq!(person.user.locks.of(Method::Recovery).failures, 1);
+    }
+
+    #[test]
+    fn a_code_tried_against_every_factor_counts_as_one_attempt() {
+        let mut person = Person::new();
+        let call = Call::system(person.now);
+        while person.user.factors.len() < FACTOR_LIMIT {
+            let (id, label, proof) = person.new_totp(person.user.factors.len() as u128);
+            person.user.import(id, label, proof, &person.policy, &call).expect("import");
+        }
+        person.happened();
+
+        assert_eq!(person.fail(Target::AnyOtp), wrong(4));
+
+        assert_eq!(person.user.locks.failures(), 1);
+        assert_eq!(person.happened(), ["verify.rejected: wrong_code"]);
+    }
+
+    #[test]
+    fn a_fresh_match_at_one_factor_wins_over_a_replay_at_another() {
+        let mut person = Person::new();
+        let (id, label, proof) = person.new_totp(1);
+        person.user.import(id, label, proof, &person.policy, &Call::system(person.now)).expect("import");
+        let code = person.totp_code(0);
+        assert!(person.verify(&code, totp(&person)).is_accepted());
+
+        let any = person.verify(&code, Target::AnyOtp);
+
+        assert_eq!(any, Verdict::Accepted { factor: Some(id), kind: Kind::Totp });
+        assert_eq!(person.verify(&code, Target::AnyOtp), Verdict::Replayed);
+    }
+
+    #[test]
+    fn without_a_factor_there_is_nothing_to_try() {
+        let mut person = newcomer();
+        let kinds = Kind::ALL.map(Target::Kind);
+
+        for target in kinds.into_iter().chain([Target::AnyOtp, totp(&person)]) {
+            assert_eq!(person.fail(target), Verdict::NoFactor, "{target:?}");
+        }
+
+        assert_eq!(person.user.locks.failures(), 0);
+        assert_eq!(person.happened()[1..], ["verify.rejected: no_factor"; 6]);
+    }
+
+    #[test]
+    fn recovery_and_emergency_codes_pass_only_where_they_are_asked_for() {
+        let mut person = Person::new();
+        let recovery = person.recovery[0].canonical().to_owned();
+        let emergency = person.emergency.canonical().to_owned();
+
+        for target in [Target::AnyOtp, totp(&person)] {
+            assert!(matches!(person.verify(&recovery, target), Verdict::Rejected { .. }));
+            assert!(matches!(person.verify(&emergency, target), Verdict::Rejected { .. }));
+        }
+        assert_eq!(person.verify(&emergency, Target::Kind(Kind::Recovery)), wrong(4));
+        assert_eq!(person.verify(&recovery, Target::Kind(Kind::Emergency)), wrong(3));
+    }
+
+    #[test]
+    fn a_factor_of_a_forbidden_kind_no_longer_verifies() {
+        let mut person = Person::new();
+        person.policy.kinds.clear();
+        let (code, recovery) = (person.totp_code(0), person.recovery[0].canonical().to_owned());
+        let emergency = person.emergency.canonical().to_owned();
+
+        assert_eq!(person.verify(&code, Target::AnyOtp), Verdict::NoFactor);
+        assert_eq!(person.verify(&code, Target::Kind(Kind::Totp)), Verdict::NoFactor);
+        assert_eq!(person.verify(&code, totp(&person)), Verdict::NoFactor);
+        assert_eq!(person.verify(&recovery, Target::Kind(Kind::Recovery)), Verdict::NoFactor);
+        assert_eq!(person.verify(&emergency, Target::Kind(Kind::Emergency)), Verdict::NoFactor);
+
+        person.policy.kinds.insert(Kind::Hotp);
+        assert_eq!(person.verify(&code, Target::AnyOtp), wrong(4));
+        assert!(person.verify(&person.hotp_code(0), Target::AnyOtp).is_accepted());
+    }
+
+    #[test]
+    fn the_window_of_the_policy_bounds_the_drift() {
+        let mut person = Person::new();
+        assert!(matches!(person.verify(&person.totp_code(2), Target::AnyOtp), Verdict::Rejected { .. }));
+        person.policy.totp.window = 2;
+        assert!(person.verify(&person.totp_code(2), Target::AnyOtp).is_accepted());
+        person.policy.totp.window = 0;
+        assert!(matches!(person.verify(&person.totp_code(1), Target::AnyOtp), Verdict::Rejected { .. }));
+    }
+
+    #[test]
+    fn a_retry_with_its_request_id_gets_the_first_answer() {
+        let mut person = Person::new();
+        let right = with_request(attempt(&person.totp_code(0), Target::AnyOtp), "r-1");
+        let wrong_code = with_request(attempt(WRONG, Target::AnyOtp), "r-2");
+        let call = person.client();
+        let mut verify = |attempt| person.user.verify(attempt, &person.policy, &OpenKeyring, &call);
+
+        let accepted = verify(&right);
+        let rejected = verify(&wrong_code);
+
+        assert!(accepted.as_ref().is_ok_and(Verdict::is_accepted));
+        assert_eq!(verify(&right), accepted);
+        assert_eq!(verify(&wrong_code), rejected);
+        assert_eq!(person.user.locks.failures(), 1);
+        assert_eq!(person.happened(), ["verify.accepted", "verify.rejected: wrong_code"]);
+    }
+
+    #[test]
+    fn a_key_that_is_missing_decides_nothing_and_counts_nothing() {
+        let mut person = Person::new();
+        let mut elsewhere = Person::new();
+        elsewhere.user.id = crate::id::UserId::from_uuid(Uuid::from_u128(1));
+        let before = elsewhere.user.clone();
+        let (code, call) = (attempt(&person.totp_code(0), Target::AnyOtp), person.client());
+
+        let moved = elsewhere.user.verify(&code, &person.policy, &OpenKeyring, &call);
+
+        assert_eq!(moved, Err(Refusal::Key(KeyError::DoesNotOpen)));
+        assert_eq!(elsewhere.user, before);
+        assert!(person.verify(&person.totp_code(0), Target::AnyOtp).is_accepted());
+    }
+
+    #[test]
+    fn a_lock_until_unlocked_says_so() {
+        let mut person = Person::new();
+        person.policy.locks.mode = crate::policy::LockMode::UntilUnlocked;
+        person.lock(Target::AnyOtp);
+        person.wait(10 * 365 * 86_400);
+
+        let locked = Verdict::Locked { method: Method::Token, until: Until::Unlocked };
+
+        assert_eq!(person.verify(&person.totp_code(0), Target::AnyOtp), locked);
+    }
+
+    #[test]
+    fn request_ids_are_short_and_printable() {
+        for text in ["", " ", "a b", "é", &"x".repeat(65)] {
+            assert!(RequestId::parse("requestId", text).is_err(), "{text:?}");
+        }
+        assert!(RequestId::parse("requestId", &"x".repeat(64)).is_ok());
+    }
 }

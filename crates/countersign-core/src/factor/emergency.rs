@@ -1,6 +1,10 @@
 //! Emergency codes: issued by an administrator to somebody who cannot reach their factors. One at a time, good once.
 
-use super::{Kind, recovery::Found, scratch::{self, ScratchCode}};
+use super::{
+    Kind,
+    recovery::Found,
+    scratch::{self, ScratchCode},
+};
 use crate::{
     attempt::Code,
     event::{Action, Call, Note},
@@ -8,7 +12,6 @@ use crate::{
     keyring::{Binding, KeyError, Keyring, Purpose, Tag},
     policy::Policy,
     refusal::{Invalid, Refusal},
-    role::Rank,
     time::Timestamp,
     user::User,
 };
@@ -37,7 +40,10 @@ const SHORTEST: Duration = Duration::from_secs(60);
 
 impl EmergencyCode {
     /// Hashes a freshly drawn code. `life` is 60 seconds to the policy's longest, which it defaults to.
-    #[expect(clippy::too_many_arguments, reason = "each is a different thing the hash or the expiry depends on")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a different thing the hash or the expiry depends on"
+    )]
     pub fn new(
         code: &ScratchCode,
         salt: Uuid,
@@ -93,10 +99,7 @@ impl User {
         policy: &Policy,
         call: &Call,
     ) -> Result<(), Refusal> {
-        if matches!(call.rank, Rank::Themselves { .. }) {
-            return Err(Refusal::NotBySelf);
-        }
-        self.check_managed_by(call)?;
+        self.check_managed_by_another(call)?;
         if !policy.allows(Kind::Emergency) {
             return Err(Refusal::KindForbidden(Kind::Emergency));
         }
@@ -113,5 +116,86 @@ impl User {
         let Some(code) = self.emergency.take() else { return Ok(false) };
         self.record(call, Note::new(Action::EmergencyCodeRevoked).kind(Kind::Emergency));
         Ok(code.is_good(call.now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{attempt::Target, testing::Person, verify::Verdict};
+
+    const EMERGENCY: Target = Target::Kind(Kind::Emergency);
+
+    #[test]
+    fn an_emergency_code_works_once() {
+        let mut person = Person::new();
+        let code = person.emergency.shown().expose().clone();
+
+        assert_eq!(
+            person.verify(&code, EMERGENCY),
+            Verdict::Accepted { factor: None, kind: Kind::Emergency }
+        );
+        assert_eq!(person.verify(&code, EMERGENCY), Verdict::Replayed);
+        assert_eq!(person.user.locks.failures(), 0);
+    }
+
+    #[test]
+    fn an_emergency_code_expires() {
+        let mut person = Person::new();
+        let code = person.issue_emergency_code(5, Some(Duration::from_secs(600))).canonical().to_owned();
+
+        person.wait(600);
+
+        assert_eq!(person.verify(&code, EMERGENCY), Verdict::Expired);
+        assert_eq!(person.user.locks.failures(), 0);
+        assert!(matches!(person.fail(EMERGENCY), Verdict::Rejected { .. }));
+    }
+
+    #[test]
+    fn a_new_emergency_code_replaces_the_old_one() {
+        let mut person = Person::new();
+        let old = person.emergency.canonical().to_owned();
+
+        let new = person.issue_emergency_code(5, None).canonical().to_owned();
+
+        assert!(matches!(person.verify(&old, EMERGENCY), Verdict::Rejected { .. }));
+        assert!(person.verify(&new, EMERGENCY).is_accepted());
+    }
+
+    #[test]
+    fn a_withdrawn_emergency_code_is_gone() {
+        let mut person = Person::new();
+        let (code, call) = (person.emergency.canonical().to_owned(), person.client());
+
+        assert_eq!(person.user.revoke_emergency_code(&call), Ok(true));
+
+        assert_eq!(person.verify(&code, EMERGENCY), Verdict::NoFactor);
+        assert_eq!(person.user.revoke_emergency_code(&call), Ok(false));
+    }
+
+    #[test]
+    fn the_life_of_an_emergency_code_is_bounded_by_policy() {
+        let person = Person::new();
+        let longest = person.policy.emergency_code_seconds;
+        let hashed =
+            |seconds| person.hash_emergency_code(&person.emergency, Some(Duration::from_secs(seconds)));
+
+        for seconds in [0, 59, longest + 1] {
+            let Err(Refusal::Invalid(invalid)) = hashed(seconds) else { panic!("{seconds} seconds") };
+            assert_eq!(invalid.field, "expiresInSeconds");
+        }
+        assert!(hashed(60).is_ok() && hashed(longest).is_ok());
+    }
+
+    #[test]
+    fn policy_forbids_emergency_codes() {
+        let mut person = Person::new();
+        person.policy.kinds.remove(&Kind::Emergency);
+        let code = person.hash_emergency_code(&person.emergency, None).expect("hash");
+        let call = person.client();
+
+        let issued = person.user.issue_emergency_code(code, &person.policy, &call);
+
+        assert_eq!(issued, Err(Refusal::KindForbidden(Kind::Emergency)));
     }
 }

@@ -14,6 +14,7 @@ use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::{Sha256, Sha512};
+use std::ops::Range;
 use subtle::ConstantTimeEq;
 
 /// The bytes of a new secret: 160 bits (RFC 4226 §4, R6).
@@ -75,13 +76,19 @@ impl OtpSecret {
     /// Reads a secret as people type it: Base32, blanks, hyphens, case and padding ignored.
     pub fn from_base32(field: &str, text: &str) -> Result<Self, Invalid> {
         let plain = Secret::new(
-            text.chars().filter(|c| !c.is_whitespace() && !"-=".contains(*c)).collect::<String>().to_ascii_uppercase(),
+            text.chars()
+                .filter(|c| !c.is_whitespace() && !"-=".contains(*c))
+                .collect::<String>()
+                .to_ascii_uppercase(),
         );
         let bytes = BASE32_NOPAD
             .decode(plain.expose().as_bytes())
             .map_err(|_| Invalid::new(field, "expected a Base32 secret"))?;
         if !(IMPORT_MIN_BYTES..=IMPORT_MAX_BYTES).contains(&bytes.len()) {
-            return Err(Invalid::new(field, format!("expected {IMPORT_MIN_BYTES} to {IMPORT_MAX_BYTES} bytes")));
+            return Err(Invalid::new(
+                field,
+                format!("expected {IMPORT_MIN_BYTES} to {IMPORT_MAX_BYTES} bytes"),
+            ));
         }
         Ok(Self(bytes.into()))
     }
@@ -253,8 +260,7 @@ impl Hotp {
     /// Compares a code with the counters from the next one on, and with the last used one to tell a replay.
     pub fn check(&self, secret: &OtpSecret, code: &Code, look_ahead: u8) -> Check {
         let generator = self.generator(secret);
-        let ahead = self.counter..=self.counter.saturating_add(u64::from(look_ahead));
-        let fresh = generator.matching(ahead, code).first().copied();
+        let fresh = generator.matching(self.ahead(look_ahead.into()), code).first().copied();
         let used = self.counter.checked_sub(1).is_some_and(|last| generator.matches(last, code));
 
         match (fresh, used) {
@@ -267,9 +273,8 @@ impl Hotp {
     /// Finds two consecutive codes ahead of the counter (RFC 4226 §7.4, E.4); returns the second one's counter.
     pub fn find_pair(&self, secret: &OtpSecret, codes: [&Code; 2], window: u16) -> Option<u64> {
         let generator = self.generator(secret);
-        let ahead = self.counter..=self.counter.saturating_add(u64::from(window));
-        generator.matching(ahead, codes[0]).into_iter().find_map(|counter| {
-            let second = counter.checked_add(1)?;
+        generator.matching(self.ahead(window), codes[0]).into_iter().find_map(|counter| {
+            let second = counter + 1;
             generator.matches(second, codes[1]).then_some(second)
         })
     }
@@ -277,6 +282,11 @@ impl Hotp {
     /// Burns a counter and all before it.
     pub fn burn(&mut self, counter: u64) {
         self.counter = self.counter.max(counter.saturating_add(1));
+    }
+
+    /// Returns the next counter and `distance` more. Never the last of all: burning it could not move beyond it.
+    fn ahead(&self, distance: u16) -> Range<u64> {
+        self.counter..self.counter.saturating_add(u64::from(distance) + 1)
     }
 
     fn generator(&self, secret: &OtpSecret) -> Generator {
@@ -326,7 +336,11 @@ mod tests {
             for ((algorithm, length), expected) in algorithms.into_iter().zip(columns) {
                 for digits in 6..=8 {
                     let code = Generator::new(algorithm, digits, &rfc_secret(length)).code_at(time / 30);
-                    assert_eq!(code.expose(), &expected[8 - usize::from(digits)..], "{algorithm:?} at {time}");
+                    assert_eq!(
+                        code.expose(),
+                        &expected[8 - usize::from(digits)..],
+                        "{algorithm:?} at {time}"
+                    );
                 }
             }
         }
@@ -385,6 +399,21 @@ mod tests {
         assert_eq!(hotp.check(&secret, &code("287922"), 10), Check::Fresh(6));
     }
 
+    // The last counter of all burned to itself, so its code passed for ever.
+    #[test]
+    fn a_hotp_counter_does_not_stop_at_its_end() {
+        let secret = rfc_secret(20);
+        let mut hotp = Hotp::new(&HotpRule::default(), u64::MAX - 1, sealed());
+        let generator = Generator::new(Algorithm::Sha1, 6, &secret);
+        let at = |counter| code(generator.code_at(counter).expose());
+
+        assert_eq!(hotp.check(&secret, &at(u64::MAX - 1), 10), Check::Fresh(u64::MAX - 1));
+        hotp.burn(u64::MAX - 1);
+        assert_eq!(hotp.check(&secret, &at(u64::MAX - 1), 10), Check::Used);
+        assert_eq!(hotp.check(&secret, &at(u64::MAX), 10), Check::Wrong);
+        assert_eq!(hotp.find_pair(&secret, [&at(u64::MAX - 1), &at(u64::MAX)], 10), None);
+    }
+
     #[test]
     fn two_consecutive_codes_find_a_token_that_ran_ahead() {
         let secret = rfc_secret(20);
@@ -399,7 +428,8 @@ mod tests {
 
     #[test]
     fn a_typed_secret_may_have_blanks_lower_case_and_padding() {
-        let secret = OtpSecret::from_base32("secret", "gezd gnbv-gy3t qojq gezd gnbv gy3t qojq====").expect("secret");
+        let secret =
+            OtpSecret::from_base32("secret", "gezd gnbv-gy3t qojq gezd gnbv gy3t qojq====").expect("secret");
 
         assert_eq!(secret.expose(), rfc_secret(20).expose());
         assert_eq!(secret.to_base32().expose(), "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ");

@@ -1,6 +1,9 @@
 //! Recovery codes: a set drawn at once, each good once, replaced only as a whole.
 
-use super::{Kind, scratch::{self, ScratchCode}};
+use super::{
+    Kind,
+    scratch::{self, ScratchCode},
+};
 use crate::{
     attempt::Code,
     event::{Action, Call, Note},
@@ -61,7 +64,9 @@ impl RecoveryCodes {
         let binding = Binding::of_user(Purpose::RecoveryCode, organisation, user, salt);
         let codes = codes
             .iter()
-            .map(|code| Ok(StoredCode { tag: keys.tag(&binding, None, code.canonical().as_bytes())?, used_at: None }))
+            .map(|code| {
+                Ok(StoredCode { tag: keys.tag(&binding, None, code.canonical().as_bytes())?, used_at: None })
+            })
             .collect::<Result<_, KeyError>>()?;
         Ok(Self { salt, created_at: now, codes })
     }
@@ -82,8 +87,9 @@ impl RecoveryCodes {
         let Some(first) = self.codes.first() else { return Ok(Found::Wrong) };
         let binding = Binding::of_user(Purpose::RecoveryCode, organisation, user, self.salt);
         let tag = keys.tag(&binding, Some(first.tag.key), scratch::canonical(code).expose().as_bytes())?;
-        let place = self.codes.iter().enumerate().filter(|(_, stored)| stored.tag.equals(&tag)).last();
-        Ok(match place {
+        let places = self.codes.iter().enumerate().filter(|(_, stored)| stored.tag.equals(&tag));
+        // Not `next_back`, which would stop at the first match.
+        Ok(match places.fold(None, |_, found| Some(found)) {
             Some((_, StoredCode { used_at: Some(_), .. })) => Found::Used,
             Some((place, _)) => Found::Fresh(place),
             None => Found::Wrong,
@@ -112,7 +118,112 @@ impl User {
         }
         let count = codes.codes.len();
         self.recovery = Some(codes);
-        self.record(call, Note::new(Action::RecoveryCodesReplaced).kind(Kind::Recovery).detail("count", count));
+        self.record(
+            call,
+            Note::new(Action::RecoveryCodesReplaced).kind(Kind::Recovery).detail("count", count),
+        );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        attempt::Target,
+        testing::{OpenKeyring, Person, newcomer, rng},
+        verify::Verdict,
+    };
+
+    const RECOVERY: Target = Target::Kind(Kind::Recovery);
+
+    #[test]
+    fn each_recovery_code_works_once_in_any_order() {
+        let mut person = Person::new();
+        let codes: Vec<String> = person.recovery.iter().map(|code| code.shown().expose().clone()).collect();
+
+        for (used, code) in codes.iter().rev().enumerate() {
+            assert_eq!(person.user.recovery.as_ref().map(RecoveryCodes::remaining), Some(codes.len() - used));
+            let accepted = Verdict::Accepted { factor: None, kind: Kind::Recovery };
+            assert_eq!(person.verify(code, RECOVERY), accepted);
+            assert_eq!(person.verify(code, RECOVERY), Verdict::Replayed);
+        }
+
+        assert!(codes.iter().all(|code| person.verify(code, RECOVERY) == Verdict::Replayed));
+        assert_eq!(person.user.locks.failures(), 0);
+    }
+
+    #[test]
+    fn a_recovery_code_may_be_typed_with_the_letters_it_does_not_have() {
+        let mut person = newcomer();
+        let drawn = (0..).map(|seed| ScratchCode::generate(&mut rng(seed)));
+        let code =
+            drawn.into_iter().find(|code| code.canonical().matches(['0', '1']).count() > 2).expect("a code");
+        let (organisation, user) = (person.user.organisation, person.user.id);
+        let salt = Uuid::from_u128(3);
+        let set = RecoveryCodes::new(
+            std::slice::from_ref(&code),
+            salt,
+            organisation,
+            user,
+            &OpenKeyring,
+            person.now,
+        );
+        let call = person.client();
+        person.user.replace_recovery_codes(set.expect("hash"), &person.policy, &call).expect("replace");
+
+        let typed = code.canonical().replace('0', "O").replacen('1', "l", 1).replace('1', "i");
+
+        assert!(person.verify(&typed, RECOVERY).is_accepted());
+    }
+
+    #[test]
+    fn a_new_set_replaces_the_old_one_as_a_whole() {
+        let mut person = Person::new();
+        let call = person.client();
+        let code = ScratchCode::generate(&mut rng(9));
+        let (organisation, user) = (person.user.organisation, person.user.id);
+        let salt = Uuid::from_u128(3);
+        let set = RecoveryCodes::new(
+            std::slice::from_ref(&code),
+            salt,
+            organisation,
+            user,
+            &OpenKeyring,
+            person.now,
+        );
+        person.user.replace_recovery_codes(set.expect("hash"), &person.policy, &call).expect("replace");
+
+        let old = person.recovery[0].canonical().to_owned();
+
+        assert!(matches!(person.verify(&old, RECOVERY), Verdict::Rejected { .. }));
+        assert!(person.verify(code.canonical(), RECOVERY).is_accepted());
+        assert!(!String::from_utf8_lossy(&person.user.to_json()).contains(code.canonical()));
+    }
+
+    #[test]
+    fn a_set_is_bound_to_its_person() {
+        let person = Person::new();
+        let set = person.user.recovery.clone().expect("codes");
+        let code = Code::parse("code", person.recovery[0].canonical()).expect("code");
+        let stranger = UserId::from_uuid(Uuid::from_u128(1));
+
+        let own = set.find(&code, person.user.organisation, person.user.id, &OpenKeyring);
+        let other = set.find(&code, person.user.organisation, stranger, &OpenKeyring);
+
+        assert_eq!((own, other), (Ok(Found::Fresh(0)), Ok(Found::Wrong)));
+    }
+
+    #[test]
+    fn recovery_codes_follow_policy_and_possession() {
+        let mut person = Person::new();
+        let set = person.user.recovery.clone().expect("codes");
+        let (weak, client) = (person.themselves(false), person.client());
+
+        let refused = person.user.replace_recovery_codes(set.clone(), &person.policy, &weak);
+        assert_eq!(refused, Err(Refusal::SecondFactorNeeded));
+        person.policy.kinds.remove(&Kind::Recovery);
+        let forbidden = person.user.replace_recovery_codes(set, &person.policy, &client);
+        assert_eq!(forbidden, Err(Refusal::KindForbidden(Kind::Recovery)));
     }
 }

@@ -57,7 +57,8 @@ mod tests {
         let drawn = ScratchCode::generate(&mut testing::rng(7));
         let shown = drawn.shown();
 
-        for typed in [shown.expose().clone(), shown.expose().to_lowercase(), shown.expose().replace('-', " ")] {
+        for typed in [shown.expose().clone(), shown.expose().to_lowercase(), shown.expose().replace('-', " ")]
+        {
             let code = Code::parse("code", &typed).expect("code");
             assert_eq!(canonical(&code).expose(), drawn.canonical());
         }

@@ -1,0 +1,148 @@
+//! What every use case works with: the store, the keys, the clock and the limits.
+
+use crate::{
+    clock::Clock,
+    config::Config,
+    error::{Error, Result},
+    http::{
+        forwarded::TrustedProxies,
+        limit::{Rate, RateLimits, Rates},
+    },
+    keys::{Keys, MASTER_KEY_FILE, MasterKey},
+    service::{passwords::Passwords, tokens::Tokens},
+    store::{Store, sqlite::Sqlite},
+    telemetry::Metrics,
+};
+use countersign_core::{Call, Handle, Organisation, OrganisationId, Policy, Refusal, Timestamp, User, UserId};
+use std::{fs, path::Path, sync::Arc};
+
+/// The application. Shared by all requests; nothing in it belongs to one.
+pub struct App {
+    /// The store.
+    pub store: Store,
+    /// The opened keys.
+    pub keys: Arc<Keys>,
+    /// The clock.
+    pub clock: Clock,
+    /// The configuration.
+    pub config: Config,
+    /// Issues and checks tokens.
+    pub tokens: Tokens,
+    /// The bounded pool of slow hashes.
+    pub passwords: Passwords,
+    /// How many requests are taken.
+    pub limits: RateLimits,
+    /// Proxies that are believed when they say who calls.
+    pub proxies: TrustedProxies,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// Who asks, and in which organisation.
+#[derive(Clone)]
+pub struct Asker {
+    /// The organisation the request is about.
+    pub organisation: Arc<Organisation>,
+    /// The request.
+    pub call: Call,
+}
+
+/// What a rule needs besides the document: lent to the function given to [`App::change`].
+pub struct With<'a> {
+    /// The organisation's policy.
+    pub policy: &'a Policy,
+    /// The keys.
+    pub keys: &'a Keys,
+    /// The request.
+    pub call: &'a Call,
+}
+
+impl App {
+    /// Opens the data directory: store, keys, self-test. Makes a new installation's keys, but no accounts.
+    pub async fn open(config: Config, clock: Clock) -> Result<Self> {
+        let data = config.store.directory.clone();
+        let store = Store::Sqlite(Sqlite::open(&data)?);
+        let now = clock.now();
+        let keys = open_keys(&store, config.keys.master_key_file.as_deref(), &data, now).await?;
+        store.self_test(now).await?;
+        let keys = Arc::new(keys);
+        Ok(Self {
+            tokens: Tokens::new(&keys, config.issuer()),
+            passwords: Passwords::new(),
+            limits: RateLimits::new(&rates(&config)),
+            proxies: TrustedProxies::parse(&config.server.trusted_proxies)
+                .map_err(|error| Error::Store(format!("read server.trusted_proxies: {error}")))?,
+            metrics: Metrics::new(),
+            store,
+            keys,
+            clock,
+            config,
+        })
+    }
+
+    /// Changes a person of the asker's organisation by a rule.
+    pub async fn change<T: Send + 'static>(
+        &self,
+        asker: &Asker,
+        user: UserId,
+        mut decide: impl FnMut(&mut User, With<'_>) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T> {
+        let (organisation, call) = (Arc::clone(&asker.organisation), asker.call.clone());
+        let keys = Arc::clone(&self.keys);
+        self.store
+            .change(organisation.id, user, move |user| {
+                decide(user, With { policy: &organisation.policy, keys: &keys, call: &call })
+            })
+            .await
+    }
+
+    /// Returns the id of the person a handle names in the asker's organisation. An id needs no look-up: the change or
+    /// read that follows finds out.
+    pub async fn resolve(&self, organisation: OrganisationId, handle: &Handle) -> Result<UserId> {
+        match handle {
+            Handle::Id(id) => Ok(*id),
+            _ => self.store.find(organisation, handle).await?.ok_or(Error::NotFound("user")),
+        }
+    }
+
+    /// Returns the person a handle names in the asker's organisation.
+    pub async fn user(&self, organisation: OrganisationId, handle: &Handle) -> Result<User> {
+        let id = self.resolve(organisation, handle).await?;
+        self.store.user(organisation, id).await?.ok_or(Error::NotFound("user"))
+    }
+}
+
+/// Opens the keys, or makes them where there is nothing yet. A database without its key, or a key without its
+/// database, is never papered over by new keys.
+async fn open_keys(store: &Store, configured: Option<&Path>, data: &Path, now: Timestamp) -> Result<Keys> {
+    let master = MasterKey::find(configured, data)?;
+    match (Keys::exist(store).await?, master) {
+        (true, Some(master)) => Keys::open(store, &master).await,
+        (true, None) => Err(Error::Store(format!(
+            "find master key: {} is missing and neither configuration nor environment brings one; restore it from your \
+             backup, without it the secrets in the database cannot be opened",
+            data.join(MASTER_KEY_FILE).display()
+        ))),
+        (false, Some(master)) => Keys::create(store, &master, now).await,
+        (false, None) => {
+            let master = MasterKey::generate();
+            fs::create_dir_all(data)
+                .map_err(|error| Error::Store(format!("create {}: {error}", data.display())))?;
+            master.write(&data.join(MASTER_KEY_FILE))?;
+            Keys::create(store, &master, now).await
+        }
+    }
+}
+
+/// A burst of twice the rate lets a page of requests through at once.
+fn rates(config: &Config) -> Rates {
+    let rate = |count: u32| match count {
+        0 => Rate::UNLIMITED,
+        count => Rate::per_second(count, count.saturating_mul(2)),
+    };
+    Rates {
+        per_address: rate(config.limits.per_address),
+        per_client: rate(config.limits.per_client),
+        sign_in: rate(config.limits.sign_ins),
+    }
+}

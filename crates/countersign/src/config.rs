@@ -1,0 +1,303 @@
+//! The configuration: one TOML file, overridden by `COUNTERSIGN__SECTION__KEY`, overridden by the command line.
+//!
+//! Unknown keys are refused: a misspelt limit must not silently be no limit. The annotated default file is
+//! `default.toml` beside this module, and a test holds it against the defaults in code.
+
+use crate::error::{Error, Result};
+use countersign_core::refusal::Invalid;
+use serde::Deserialize;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+use toml::{Table, Value};
+
+/// The annotated default configuration, as `countersign config default` prints it.
+pub const DEFAULT: &str = include_str!("default.toml");
+
+/// What stands before the name of every overriding environment variable.
+const PREFIX: &str = "COUNTERSIGN__";
+
+/// The server's configuration.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the server listens and how.
+    pub server: Server,
+    /// Where the data is.
+    pub store: Data,
+    /// Where the master key is.
+    pub keys: KeySource,
+    /// How many requests are taken.
+    pub limits: Limits,
+    /// What tokens say.
+    pub tokens: Tokens,
+    /// What is logged and how.
+    pub log: Log,
+}
+
+/// Where the server listens and how.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// The address and port.
+    pub listen: SocketAddr,
+    /// The certificate chain in PEM, for TLS.
+    pub certificate_file: Option<PathBuf>,
+    /// The certificate's private key in PEM.
+    pub private_key_file: Option<PathBuf>,
+    /// Proxies whose `X-Forwarded-For` is believed, as addresses or networks.
+    pub trusted_proxies: Vec<String>,
+    /// The most bytes of a request's body.
+    pub body_bytes: usize,
+    /// The most seconds a request may take to arrive.
+    pub header_seconds: u64,
+    /// The most seconds a connection may be idle.
+    pub idle_seconds: u64,
+    /// The most seconds that open requests get when the server stops.
+    pub drain_seconds: u64,
+    /// Also answers `POST /baseline` without doing anything: what measurements compare with.
+    pub baseline: bool,
+}
+
+/// Where the data is.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Data {
+    /// The data directory.
+    pub directory: PathBuf,
+}
+
+/// Where the master key is.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeySource {
+    /// A file with the master key, instead of the one in the data directory.
+    pub master_key_file: Option<PathBuf>,
+}
+
+/// How many requests are taken. Zero switches a limit off.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Requests a second from one address.
+    pub per_address: u32,
+    /// Requests a second of one client or person.
+    pub per_client: u32,
+    /// Sign-ins and token requests a second from one address.
+    pub sign_ins: u32,
+    /// Open connections.
+    pub connections: usize,
+    /// Open connections from one address.
+    pub connections_per_address: usize,
+}
+
+/// What tokens say.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tokens {
+    /// The issuer (`iss`), which is also the base of the metadata's addresses. Derived from `listen` when empty.
+    pub issuer: String,
+}
+
+/// What is logged and how.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `pretty`, `json` or `auto`: pretty on a terminal, else JSON.
+    pub format: LogFormat,
+    /// A filter such as `info` or `countersign=debug,warn`.
+    pub filter: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Pretty on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+#[expect(clippy::derivable_impls, reason = "each section says its own defaults; this lists the sections")]
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server: Server::default(),
+            store: Data::default(),
+            keys: KeySource::default(),
+            limits: Limits::default(),
+            tokens: Tokens::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            certificate_file: None,
+            private_key_file: None,
+            trusted_proxies: Vec::new(),
+            body_bytes: 64 * 1024,
+            header_seconds: 10,
+            idle_seconds: 75,
+            drain_seconds: 20,
+            baseline: false,
+        }
+    }
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self { directory: PathBuf::from("countersign-data") }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            per_address: 2_000,
+            per_client: 5_000,
+            sign_ins: 20,
+            connections: 10_000,
+            connections_per_address: 1_000,
+        }
+    }
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self { issuer: String::new() }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Auto, filter: "info".into() }
+    }
+}
+
+impl Config {
+    /// Reads the file, if one is named, and the environment.
+    pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self> {
+        let mut table = match file {
+            None => Table::new(),
+            Some(path) => {
+                let shown = path.display();
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| Error::Store(format!("read configuration {shown}: {error}")))?;
+                text.parse().map_err(|error| Error::Store(format!("read configuration {shown}: {error}")))?
+            }
+        };
+        for (name, value) in environment {
+            if let Some(path) = name.strip_prefix(PREFIX) {
+                override_key(&mut table, &name, path, &value)?;
+            }
+        }
+        let config: Self = Value::Table(table)
+            .try_into()
+            .map_err(|error: toml::de::Error| Error::Store(format!("read configuration: {}", error.message())))?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<()> {
+        if self.server.certificate_file.is_some() != self.server.private_key_file.is_some() {
+            return Err(invalid("server.certificate_file", "goes with server.private_key_file"));
+        }
+        if !(1024..=16 * 1024 * 1024).contains(&self.server.body_bytes) {
+            return Err(invalid("server.body_bytes", "expected 1024 to 16777216"));
+        }
+        Ok(())
+    }
+
+    /// Returns the issuer of tokens.
+    pub fn issuer(&self) -> String {
+        if !self.tokens.issuer.is_empty() {
+            return self.tokens.issuer.trim_end_matches('/').to_owned();
+        }
+        let scheme = if self.server.certificate_file.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.server.listen)
+    }
+}
+
+fn invalid(field: &str, message: &str) -> Error {
+    Invalid::new(field, message).into()
+}
+
+/// Sets `section.key` from `SECTION__KEY`; what reads as a number, a truth value or a list is one.
+fn override_key(table: &mut Table, name: &str, path: &str, value: &str) -> Result<()> {
+    let lower = path.to_ascii_lowercase();
+    let Some((section, key)) = lower.split_once("__") else {
+        return Err(Error::Store(format!("read environment variable {name}: expected {PREFIX}SECTION__KEY")));
+    };
+    let value = match value.trim() {
+        "true" => Value::Boolean(true),
+        "false" => Value::Boolean(false),
+        list if list.starts_with('[') => format!("x = {list}")
+            .parse::<Table>()
+            .ok()
+            .and_then(|mut parsed| parsed.remove("x"))
+            .ok_or_else(|| Error::Store(format!("read environment variable {name}: not a list")))?,
+        text => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
+    };
+    let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+    let Value::Table(section) = section else {
+        return Err(Error::Store(format!("read environment variable {name}: not a section")));
+    };
+    section.insert(key.to_owned(), value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(variables: &[(&str, &str)]) -> Result<Config> {
+        Config::load(None, variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    #[test]
+    fn the_annotated_file_says_the_defaults_that_are_in_the_code() {
+        let uncommented: String = DEFAULT
+            .lines()
+            .map(|line| line.strip_prefix("#: ").unwrap_or(line))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("countersign.toml");
+        std::fs::write(&path, DEFAULT).expect("write");
+
+        assert_eq!(Config::load(Some(&path), std::iter::empty()).expect("load"), Config::default());
+        assert!(uncommented.parse::<Table>().is_ok(), "optional keys are commented out, but right");
+    }
+
+    #[test]
+    fn the_environment_overrides_the_file() {
+        let config = with(&[
+            ("COUNTERSIGN__SERVER__LISTEN", "0.0.0.0:9000"),
+            ("COUNTERSIGN__LIMITS__PER_CLIENT", "0"),
+            ("COUNTERSIGN__SERVER__BASELINE", "true"),
+            ("COUNTERSIGN__SERVER__TRUSTED_PROXIES", r#"["10.0.0.0/8"]"#),
+            ("PATH", "/bin"),
+        ])
+        .expect("load");
+
+        assert_eq!(config.server.listen.port(), 9000);
+        assert_eq!(config.limits.per_client, 0);
+        assert!(config.server.baseline);
+        assert_eq!(config.server.trusted_proxies, ["10.0.0.0/8"]);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        let error = with(&[("COUNTERSIGN__LIMITS__PER_CLEINT", "1")]).expect_err("unknown").to_string();
+
+        assert!(error.contains("per_cleint"), "{error}");
+    }
+}

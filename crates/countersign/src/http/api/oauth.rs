@@ -1,0 +1,478 @@
+//! The token endpoint and what belongs to it (RFC 6749, 7009, 7662, 8414, 7517). Errors have OAuth's shape.
+
+use super::{
+    factors::EnrolledView,
+    passwords::check_sign_in,
+    verify::attempt,
+};
+use crate::{
+    error::Error,
+    http::{
+        SharedApp,
+        caller::{AuthenticatedClient, anonymous, basic},
+        extract::{Body, Form, Json},
+        problem::Problem,
+        request::RequestInfo,
+    },
+    service::{
+        clients,
+        factors::Enrolment,
+        sign_in::{self, Credentials, Grant, TokenPair},
+        tokens::{Holder, SecondStepToken},
+    },
+};
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use countersign_core::{ClientId, Kind, Refusal, Scope, Secret, profile::Label, user::Status};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+/// The grant type of the second step of a sign-in.
+pub const MFA_GRANT: &str = "urn:countersign:grant-type:mfa";
+
+/// A token request: the members depend on `grant_type`.
+#[derive(Deserialize, ToSchema)]
+pub struct TokenForm {
+    /// `client_credentials`, `password`, `refresh_token` or `urn:countersign:grant-type:mfa`.
+    grant_type: Option<String>,
+    /// The client's id, if it does not use HTTP Basic.
+    client_id: Option<String>,
+    /// The client's secret, if it does not use HTTP Basic.
+    client_secret: Option<String>,
+    /// For `client_credentials`: some of the client's scopes; all if left out.
+    scope: Option<String>,
+    /// For `password`: a username or e-mail address.
+    username: Option<String>,
+    /// For `password`.
+    password: Option<String>,
+    /// For `password`: the organisation's id or slug; the first organisation if left out.
+    organisation: Option<String>,
+    /// For `refresh_token`. Each is good once.
+    refresh_token: Option<String>,
+    /// For the second step: the token of the first.
+    mfa_token: Option<String>,
+    /// For the second step: what was typed.
+    code: Option<String>,
+    /// For the second step: the kind of code, if it is not of an OTP factor.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    /// For the second step: the factor enrolled by `/oauth/enrol`, which this code activates.
+    factor: Option<String>,
+}
+
+/// Tokens (RFC 6749 §5.1).
+#[derive(Serialize, ToSchema)]
+pub struct TokenReply {
+    /// The access token.
+    access_token: String,
+    /// `Bearer`.
+    token_type: &'static str,
+    /// Seconds the access token is good.
+    expires_in: u64,
+    /// The scopes, for a client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+    /// The refresh token, for a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
+}
+
+/// A factor to enrol in the middle of signing in.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EnrolBody {
+    /// The token of the first step.
+    mfa_token: String,
+    /// `totp` (default) or `hotp`.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    /// What the person calls it.
+    label: Option<String>,
+}
+
+/// A token to revoke or to look into.
+#[derive(Deserialize, ToSchema)]
+pub struct TokenOnlyForm {
+    /// The token.
+    token: String,
+    /// The client's id, if it does not use HTTP Basic.
+    client_id: Option<String>,
+    /// The client's secret, if it does not use HTTP Basic.
+    client_secret: Option<String>,
+}
+
+/// An error in OAuth's shape (RFC 6749 §5.2).
+pub struct OauthError {
+    status: StatusCode,
+    error: &'static str,
+    description: String,
+    more: Option<Value>,
+}
+
+impl OauthError {
+    fn new(status: StatusCode, error: &'static str, description: impl Into<String>) -> Self {
+        Self { status, error, description: description.into(), more: None }
+    }
+
+    fn bad(error: &'static str, description: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error, description)
+    }
+
+    fn invalid_client() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "invalid_client", "the client's id or secret is not right")
+    }
+
+    /// What a refused sign-in looks like, whatever the reason.
+    fn refused() -> Self {
+        Self::bad("invalid_grant", "the credentials are not right, used up, expired or locked")
+    }
+}
+
+impl IntoResponse for OauthError {
+    fn into_response(self) -> Response {
+        let mut body = json!({ "error": self.error, "error_description": self.description });
+        if let (Value::Object(body), Some(Value::Object(more))) = (&mut body, self.more) {
+            body.extend(more);
+        }
+        let mut answer = (self.status, axum::Json(body)).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static(r#"Basic realm="countersign""#);
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        answer
+    }
+}
+
+/// A failure of the token endpoint: in OAuth's shape where OAuth has a word for it.
+pub enum Failure {
+    /// OAuth's shape.
+    Oauth(OauthError),
+    /// Everything else: limits, store, bad requests.
+    Problem(Problem),
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Oauth(error) => error.into_response(),
+            Self::Problem(problem) => problem.into_response(),
+        }
+    }
+}
+
+impl From<OauthError> for Failure {
+    fn from(error: OauthError) -> Self {
+        Self::Oauth(error)
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Refused(Refusal::Invalid(invalid)) => {
+                let error = if invalid.field == "scope" { "invalid_scope" } else { "invalid_request" };
+                OauthError::bad(error, invalid.to_string()).into()
+            }
+            // Whether there is such a person, login or factor is not for the caller to learn here.
+            Error::Refused(
+                Refusal::TokenGone | Refusal::NoSuchFactor | Refusal::SecondFactorNeeded | Refusal::WrongState(_),
+            )
+            | Error::NotFound(_) => OauthError::refused().into(),
+            other => Self::Problem(other.into()),
+        }
+    }
+}
+
+/// Issues tokens.
+#[utoipa::path(
+    post, path = "/oauth/token", tag = "oauth", security((), ("client" = [])),
+    request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 200, body = TokenReply)),
+)]
+pub async fn token(
+    State(app): State<SharedApp>,
+    info: RequestInfo,
+    headers: HeaderMap,
+    Form(form): Form<TokenForm>,
+) -> Result<Response, Failure> {
+    check_sign_in(&app.limits, &info)?;
+    let (id, secret) = (form.client_id.as_deref(), form.client_secret.as_deref());
+    let client = authenticate(&app, &info, &headers, id, secret).await?;
+    match form.grant_type.as_deref() {
+        Some("client_credentials") => client_credentials(&app, &info, client, &form),
+        Some("password") => by_password(&app, &info, client, form).await,
+        Some(MFA_GRANT) => second_step(&app, &info, &form).await,
+        Some("refresh_token") => refresh(&app, &info, client, &form).await,
+        Some(_) => {
+            let known = format!("expected client_credentials, password, refresh_token or {MFA_GRANT}");
+            Err(OauthError::bad("unsupported_grant_type", known).into())
+        }
+        None => Err(missing("grant_type")),
+    }
+}
+
+fn client_credentials(
+    app: &SharedApp,
+    info: &RequestInfo,
+    client: Option<AuthenticatedClient>,
+    form: &TokenForm,
+) -> Result<Response, Failure> {
+    let client = client.ok_or_else(OauthError::invalid_client)?;
+    let found = client.client().ok_or_else(OauthError::invalid_client)?;
+    let (issued, scopes) =
+        clients::issue_token(app, &client.organisation, found, form.scope.as_deref(), info.now)?;
+    let reply = TokenReply {
+        access_token: issued.token,
+        token_type: "Bearer",
+        expires_in: issued.life.as_secs(),
+        scope: Some(Scope::list(&scopes)),
+        refresh_token: None,
+    };
+    Ok(Json::ok(reply).into_response())
+}
+
+async fn by_password(
+    app: &SharedApp,
+    info: &RequestInfo,
+    client: Option<AuthenticatedClient>,
+    form: TokenForm,
+) -> Result<Response, Failure> {
+    let credentials = Credentials {
+        organisation: form.organisation,
+        username: form.username.ok_or_else(|| missing("username"))?,
+        password: Secret::new(form.password.ok_or_else(|| missing("password"))?),
+        client: client.map(|client| client.id),
+    };
+    granted(sign_in::by_password(app, anonymous(info), credentials).await?)
+}
+
+async fn second_step(app: &SharedApp, info: &RequestInfo, form: &TokenForm) -> Result<Response, Failure> {
+    let token = second_step_token(app, info, form.mfa_token.as_deref().ok_or_else(|| missing("mfa_token"))?)?;
+    let code = form.code.as_deref().ok_or_else(|| missing("code"))?;
+    let enrolled = match form.factor.as_deref() {
+        None => None,
+        Some(id) => Some(id.parse().map_err(|_| OauthError::bad("invalid_request", "factor: expected a factor's id"))?),
+    };
+    let attempt = attempt(code, form.kind.as_deref(), None, None).map_err(Error::from)?;
+    granted(sign_in::second_step(app, anonymous(info), token, attempt, enrolled).await?)
+}
+
+async fn refresh(
+    app: &SharedApp,
+    info: &RequestInfo,
+    client: Option<AuthenticatedClient>,
+    form: &TokenForm,
+) -> Result<Response, Failure> {
+    let token = form.refresh_token.as_deref().ok_or_else(|| missing("refresh_token"))?;
+    granted(sign_in::refresh(app, anonymous(info), token, client.map(|client| client.id)).await?)
+}
+
+fn granted(grant: Grant) -> Result<Response, Failure> {
+    match grant {
+        Grant::Tokens(TokenPair { access, refresh }) => {
+            let reply = TokenReply {
+                access_token: access.token,
+                token_type: "Bearer",
+                expires_in: access.life.as_secs(),
+                scope: None,
+                refresh_token: Some(refresh.expose().clone()),
+            };
+            Ok(Json::ok(reply).into_response())
+        }
+        Grant::SecondStep { token, enrolment_required } => Err(OauthError {
+            more: Some(json!({
+                "mfa_token": token.token,
+                "expires_in": token.life.as_secs(),
+                "enrolment_required": enrolment_required,
+            })),
+            ..OauthError::bad("mfa_required", format!("finish with grant_type={MFA_GRANT}"))
+        }
+        .into()),
+        Grant::Refused => Err(OauthError::refused().into()),
+    }
+}
+
+/// Enrols the first factor of somebody whose sign-in asks for a second step and who has none.
+#[utoipa::path(
+    post, path = "/oauth/enrol", tag = "oauth", security(()),
+    request_body = EnrolBody, responses((status = 201, body = EnrolledView)),
+)]
+pub async fn enrol(
+    State(app): State<SharedApp>,
+    info: RequestInfo,
+    Body(body): Body<EnrolBody>,
+) -> Result<Json<EnrolledView>, Failure> {
+    check_sign_in(&app.limits, &info)?;
+    let token = second_step_token(&app, &info, &body.mfa_token)?;
+    let kind = body.kind.as_deref().map_or(Ok(Kind::Totp), |kind| Kind::parse("type", kind));
+    let label = body.label.as_deref().map(|label| Label::parse("label", label)).transpose();
+    let enrolment =
+        Enrolment { kind: kind.map_err(Problem::from)?, label: label.map_err(Problem::from)? };
+    let enrolled = sign_in::enrol(&app, anonymous(&info), token, enrolment).await.map_err(Problem::from)?;
+    Ok(Json::created(EnrolledView::new(&enrolled).map_err(Problem::from)?))
+}
+
+/// Revokes an access token, or ends the session of a refresh token (RFC 7009). Says nothing about what it was.
+#[utoipa::path(
+    post, path = "/oauth/revoke", tag = "oauth", security(()),
+    request_body(content = TokenOnlyForm, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 200)),
+)]
+pub async fn revoke(
+    State(app): State<SharedApp>,
+    info: RequestInfo,
+    Form(form): Form<TokenOnlyForm>,
+) -> Result<StatusCode, Failure> {
+    check_sign_in(&app.limits, &info)?;
+    match app.tokens.access(&form.token, info.now) {
+        Some(bearer) => app.store.revoke_token(bearer.id, bearer.expires_at).await?,
+        None => sign_in::revoke_refresh_token(&app, anonymous(&info), &form.token).await?,
+    }
+    Ok(StatusCode::OK)
+}
+
+/// Tells a client about a token of its organisation (RFC 7662).
+#[utoipa::path(
+    post, path = "/oauth/introspect", tag = "oauth", security(("client" = [])),
+    request_body(content = TokenOnlyForm, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 200, body = Object)),
+)]
+pub async fn introspect(
+    State(app): State<SharedApp>,
+    info: RequestInfo,
+    headers: HeaderMap,
+    Form(form): Form<TokenOnlyForm>,
+) -> Result<Json<Value>, Failure> {
+    check_sign_in(&app.limits, &info)?;
+    let (id, secret) = (form.client_id.as_deref(), form.client_secret.as_deref());
+    let client = authenticate(&app, &info, &headers, id, secret).await?;
+    let client = client.ok_or_else(OauthError::invalid_client)?;
+    Ok(Json::ok(describe(&app, &info, &client, &form.token).await?.unwrap_or_else(|| json!({ "active": false }))))
+}
+
+async fn describe(
+    app: &SharedApp,
+    info: &RequestInfo,
+    client: &AuthenticatedClient,
+    token: &str,
+) -> Result<Option<Value>, Error> {
+    let Some(bearer) = app.tokens.access(token, info.now) else { return Ok(None) };
+    if bearer.organisation != client.organisation.id || app.store.is_revoked(bearer.id) {
+        return Ok(None);
+    }
+    let mut description = json!({
+        "active": true,
+        "iss": app.tokens.issuer(),
+        "token_type": "Bearer",
+        "iat": bearer.issued_at.seconds(),
+        "exp": bearer.expires_at.seconds(),
+        "jti": bearer.id,
+        "org": bearer.organisation,
+    });
+    match &bearer.holder {
+        Holder::Client(id, scopes) => {
+            let Some(holder) = client.organisation.client(*id) else { return Ok(None) };
+            if holder.status == Status::Disabled || bearer.issued_at.seconds() < holder.tokens_valid_from.seconds() {
+                return Ok(None);
+            }
+            let scopes = scopes.intersection(&holder.scopes).copied().collect();
+            description["sub"] = json!(id);
+            description["client_id"] = json!(id);
+            description["scope"] = json!(Scope::list(&scopes));
+        }
+        Holder::Person(id, session) => {
+            let user = app.store.user(bearer.organisation, *id).await?;
+            let Some(user) = user.filter(|user| user.status == Status::Active) else { return Ok(None) };
+            let Some(open) = user.session(*session, info.now) else { return Ok(None) };
+            description["sub"] = json!(id);
+            description["username"] = json!(user.username.as_str());
+            description["sid"] = json!(session);
+            description["amr"] = json!(open.amr);
+            description["auth_time"] = json!(open.created_at.seconds());
+        }
+    }
+    Ok(Some(description))
+}
+
+/// Returns the public keys that check our tokens.
+#[utoipa::path(
+    get, path = "/.well-known/jwks.json", tag = "oauth", security(()), responses((status = 200, body = Object)),
+)]
+pub async fn jwks(State(app): State<SharedApp>) -> Response {
+    cacheable(app.tokens.jwks())
+}
+
+/// Returns the server's metadata (RFC 8414).
+#[utoipa::path(
+    get, path = "/.well-known/oauth-authorization-server", tag = "oauth", security(()),
+    responses((status = 200, body = Object)),
+)]
+pub async fn metadata(State(app): State<SharedApp>) -> Response {
+    let issuer = app.tokens.issuer();
+    let scopes: Vec<&str> = Scope::ALL.iter().map(|scope| scope.name()).collect();
+    cacheable(json!({
+        "issuer": issuer,
+        "token_endpoint": format!("{issuer}/oauth/token"),
+        "revocation_endpoint": format!("{issuer}/oauth/revoke"),
+        "introspection_endpoint": format!("{issuer}/oauth/introspect"),
+        "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
+        "grant_types_supported": ["client_credentials", "password", "refresh_token", MFA_GRANT],
+        "response_types_supported": [],
+        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+        "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "scopes_supported": scopes,
+        "service_documentation": format!("{issuer}/docs"),
+    }))
+}
+
+/// Public facts may be cached for a while.
+fn cacheable(body: Value) -> Response {
+    let mut answer = axum::Json(body).into_response();
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    answer
+}
+
+fn second_step_token(app: &SharedApp, info: &RequestInfo, token: &str) -> Result<SecondStepToken, OauthError> {
+    app.tokens.second_step(token, info.now).ok_or_else(OauthError::refused)
+}
+
+fn missing(name: &str) -> Failure {
+    OauthError::bad("invalid_request", format!("{name} is required")).into()
+}
+
+/// Recognises the client, by HTTP Basic or by the form. Who names none is none; who names one must prove it.
+async fn authenticate(
+    app: &SharedApp,
+    info: &RequestInfo,
+    headers: &HeaderMap,
+    id: Option<&str>,
+    secret: Option<&str>,
+) -> Result<Option<AuthenticatedClient>, Failure> {
+    let header = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
+    let (id, secret) = match (header, id, secret) {
+        (Some(header), None, None) => {
+            let pair = header.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"));
+            pair.and_then(|(_, pair)| basic(pair.trim())).ok_or_else(OauthError::invalid_client)?
+        }
+        (Some(_), ..) => return Err(OauthError::bad("invalid_request", "name the client once").into()),
+        (None, Some(id), Some(secret)) => (id.to_owned(), secret.to_owned()),
+        (None, None, None) => return Ok(None),
+        (None, ..) => return Err(OauthError::invalid_client().into()),
+    };
+    let client: Result<ClientId, _> = id.parse();
+    if client.is_err() {
+        return Err(OauthError::invalid_client().into());
+    }
+    let client = AuthenticatedClient::check(app, &id, &secret, info.now).await?;
+    Ok(Some(client.ok_or_else(OauthError::invalid_client)?))
+}

@@ -1,0 +1,307 @@
+//! Who is calling: a type in each handler's signature, built only here.
+//!
+//! [`May`] is a caller who has a permission; [`Myself`] a signed-in person about themselves. A token for the second step
+//! of a sign-in is neither, and no extractor makes anything of it.
+
+use super::{SharedApp, problem::Problem, request::RequestInfo};
+use crate::{
+    app::Asker,
+    error::Error,
+    service::{clients, organisations, tokens::Holder},
+};
+use axum::extract::FromRequestParts;
+use countersign_core::{
+    Call, Client, ClientId, Organisation, Permission, Rank, Scope, SessionId, Timestamp, User, UserId,
+    event::Actor,
+    user::Status,
+};
+use data_encoding::BASE64;
+use http::{StatusCode, header, request::Parts};
+use std::{collections::BTreeSet, marker::PhantomData, sync::Arc};
+use uuid::Uuid;
+
+/// A permission as a type.
+pub trait Permit: Send + Sync + 'static {
+    /// The permission.
+    const PERMISSION: Permission;
+}
+
+/// The permissions as types.
+pub mod permit {
+    use super::{Permission, Permit};
+
+    macro_rules! permits {
+        ($($(#[$doc:meta])* $name:ident)+) => {$(
+            $(#[$doc])*
+            pub struct $name;
+            impl Permit for $name {
+                const PERMISSION: Permission = Permission::$name;
+            }
+        )+};
+    }
+
+    permits! {
+        /// Check codes.
+        Verify
+        /// Read people.
+        ReadUsers
+        /// Change people.
+        WriteUsers
+        /// Change factors.
+        WriteFactors
+        /// Unlock.
+        WriteLocks
+        /// Read the audit trail.
+        ReadAudit
+        /// Administer the organisation.
+        Administer
+        /// Administer the installation.
+        Own
+    }
+}
+
+/// A caller who may do what `P` names, in the organisation they belong to or, as an owner, named.
+pub struct May<P: Permit> {
+    /// Who asks, and where.
+    pub asker: Asker,
+    permit: PhantomData<P>,
+}
+
+impl<P: Permit> FromRequestParts<SharedApp> for May<P> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &SharedApp) -> Result<Self, Problem> {
+        let info = RequestInfo::of(parts);
+        let caller = Caller::authenticate(parts, app, &info).await?;
+        caller.check_permission(P::PERMISSION)?;
+        let organisation = caller.chosen_organisation(parts, app).await?;
+        let call = info.call(caller.actor(), caller.rank());
+        Ok(Self { asker: Asker { organisation, call }, permit: PhantomData })
+    }
+}
+
+/// A signed-in person, about themselves.
+pub struct Myself {
+    /// Who asks, and where.
+    pub asker: Asker,
+    /// The person.
+    pub id: UserId,
+    /// Their session.
+    pub session: SessionId,
+}
+
+impl FromRequestParts<SharedApp> for Myself {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &SharedApp) -> Result<Self, Problem> {
+        let info = RequestInfo::of(parts);
+        match Caller::authenticate(parts, app, &info).await? {
+            Caller::Person { organisation, user, session, second_factor } => {
+                let call = info.call(Actor::User(user.id), Rank::Themselves { second_factor });
+                Ok(Self { asker: Asker { organisation, call }, id: user.id, session })
+            }
+            Caller::Client { .. } => {
+                Err(Problem::forbidden("people_only", "this is for signed-in people, not for service clients"))
+            }
+        }
+    }
+}
+
+impl Myself {
+    /// Returns the person as a handle, for the use cases that take one.
+    pub const fn handle(&self) -> countersign_core::Handle {
+        countersign_core::Handle::Id(self.id)
+    }
+}
+
+/// A client that proved itself by its secret, for the token endpoint's own routes.
+pub struct AuthenticatedClient {
+    /// The organisation it belongs to.
+    pub organisation: Arc<Organisation>,
+    /// The client's id.
+    pub id: ClientId,
+}
+
+impl AuthenticatedClient {
+    /// Returns the client.
+    pub fn client(&self) -> Option<&Client> {
+        self.organisation.client(self.id)
+    }
+
+    /// Checks an id and a secret. `None` if they are not a client's.
+    pub async fn check(app: &SharedApp, id: &str, secret: &str, now: Timestamp) -> Result<Option<Self>, Error> {
+        let Ok(id) = id.parse() else { return Ok(None) };
+        let organisation = clients::authenticate(app, id, secret, now).await?;
+        Ok(organisation.map(|organisation| Self { organisation, id }))
+    }
+}
+
+/// Anybody we know.
+enum Caller {
+    Client { organisation: Arc<Organisation>, id: ClientId, scopes: BTreeSet<Scope>, rank: Rank },
+    Person { organisation: Arc<Organisation>, user: Box<User>, session: SessionId, second_factor: bool },
+}
+
+impl Caller {
+    async fn authenticate(parts: &Parts, app: &SharedApp, info: &RequestInfo) -> Result<Self, Problem> {
+        let header = parts.headers.get(header::AUTHORIZATION).ok_or_else(|| {
+            Problem::unauthorised("credentials_missing", "send Authorization: Bearer with an access token")
+        })?;
+        let text = header.to_str().map_err(|_| invalid_token())?;
+        let caller = match text.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+                Self::by_token(app, token.trim(), info.now).await?
+            }
+            Some((scheme, pair)) if scheme.eq_ignore_ascii_case("basic") => {
+                Self::by_secret(app, pair.trim(), info).await?
+            }
+            _ => return Err(invalid_token()),
+        };
+        app.limits.check_client(caller.key()).map_err(|retry| Problem::too_many(&retry))?;
+        Ok(caller)
+    }
+
+    async fn by_token(app: &SharedApp, token: &str, now: Timestamp) -> Result<Self, Problem> {
+        let Some(bearer) = app.tokens.access(token, now) else {
+            return Err(if app.tokens.second_step(token, now).is_some() {
+                Problem::unauthorised("second_step_required", "finish signing in with your second factor first")
+            } else {
+                invalid_token()
+            });
+        };
+        if app.store.is_revoked(bearer.id) {
+            return Err(invalid_token());
+        }
+        let organisation = app.store.organisation(bearer.organisation).await?.ok_or_else(invalid_token)?;
+        match &bearer.holder {
+            Holder::Client(id, scopes) => {
+                let client = organisation.client(*id).ok_or_else(invalid_token)?;
+                // Tokens carry whole seconds, so one issued in the second of the cut is refused as well.
+                if client.status == Status::Disabled || bearer.issued_at.seconds() < client.tokens_valid_from.seconds() {
+                    return Err(invalid_token());
+                }
+                let (id, rank) = (*id, client.rank());
+                let scopes = scopes.intersection(&client.scopes).copied().collect();
+                Ok(Self::Client { organisation, id, scopes, rank })
+            }
+            Holder::Person(id, session) => {
+                let user = app.store.user(organisation.id, *id).await?.ok_or_else(invalid_token)?;
+                let open = user.session(*session, now).ok_or_else(invalid_token)?;
+                if user.status == Status::Disabled {
+                    return Err(invalid_token());
+                }
+                let second_factor = open.has_second_factor();
+                Ok(Self::Person { organisation, session: *session, second_factor, user: Box::new(user) })
+            }
+        }
+    }
+
+    async fn by_secret(app: &SharedApp, pair: &str, info: &RequestInfo) -> Result<Self, Problem> {
+        let (id, secret) = basic(pair).ok_or_else(invalid_client)?;
+        let Some(client) = AuthenticatedClient::check(app, &id, &secret, info.now).await? else {
+            // Guessing is slowed by address; a right secret never pays for it.
+            app.limits.check_sign_in(info.ip).map_err(|retry| Problem::too_many(&retry))?;
+            return Err(invalid_client());
+        };
+        let (scopes, rank) = match client.client() {
+            Some(found) => (found.scopes.clone(), found.rank()),
+            None => return Err(invalid_client()),
+        };
+        Ok(Self::Client { organisation: client.organisation, id: client.id, scopes, rank })
+    }
+
+    fn check_permission(&self, permission: Permission) -> Result<(), Problem> {
+        match self {
+            Self::Client { scopes, .. } => match permission.scope() {
+                Some(scope) if scopes.contains(&scope) => Ok(()),
+                Some(scope) => {
+                    Err(Problem::forbidden("insufficient_scope", format!("this needs the scope {scope}")))
+                }
+                None => Err(Problem::forbidden("people_only", "this is for signed-in people, not for service clients")),
+            },
+            Self::Person { user, .. } if user.roles.highest().allows(permission) => Ok(()),
+            Self::Person { .. } => {
+                let name = permission.name();
+                Err(Problem::forbidden("role_too_low", format!("your role does not have the permission {name}")))
+            }
+        }
+    }
+
+    /// An owner may name another organisation by `?organisation=`; everybody else only their own.
+    async fn chosen_organisation(
+        &self,
+        parts: &Parts,
+        app: &SharedApp,
+    ) -> Result<Arc<Organisation>, Problem> {
+        let own = self.organisation();
+        let Some(named) = named_organisation(parts) else { return Ok(Arc::clone(own)) };
+        if matches!(self, Self::Person { user, .. } if user.roles.highest().allows(Permission::Own)) {
+            return Ok(organisations::named(app, &named).await?);
+        }
+        if named == own.id.to_string() || countersign_core::profile::matching_key(&named) == own.slug.key() {
+            return Ok(Arc::clone(own));
+        }
+        Err(Problem::forbidden("other_organisation", "only an owner may act in another organisation"))
+    }
+
+    const fn organisation(&self) -> &Arc<Organisation> {
+        match self {
+            Self::Client { organisation, .. } | Self::Person { organisation, .. } => organisation,
+        }
+    }
+
+    fn actor(&self) -> Actor {
+        match self {
+            Self::Client { id, .. } => Actor::Client(*id),
+            Self::Person { user, .. } => Actor::User(user.id),
+        }
+    }
+
+    fn rank(&self) -> Rank {
+        match self {
+            Self::Client { rank, .. } => *rank,
+            Self::Person { user, .. } => Rank::Person(user.roles.highest()),
+        }
+    }
+
+    /// What the rate limit counts by.
+    fn key(&self) -> [u8; 16] {
+        let uuid: Uuid = match self {
+            Self::Client { id, .. } => id.uuid(),
+            Self::Person { user, .. } => user.id.uuid(),
+        };
+        *uuid.as_bytes()
+    }
+}
+
+/// The call of somebody who is not signed in.
+pub fn anonymous(info: &RequestInfo) -> Call {
+    info.call(Actor::Anonymous, Rank::Nobody)
+}
+
+/// Reads the id and secret of HTTP Basic (RFC 7617); OAuth percent-encodes both (RFC 6749 §2.3.1), ours need none.
+pub fn basic(pair: &str) -> Option<(String, String)> {
+    let text = String::from_utf8(BASE64.decode(pair.as_bytes()).ok()?).ok()?;
+    let (id, secret) = text.split_once(':')?;
+    Some((id.to_owned(), secret.to_owned()))
+}
+
+fn named_organisation(parts: &Parts) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        organisation: Option<String>,
+    }
+    let query = parts.uri.query()?;
+    if !query.contains("organisation") {
+        return None;
+    }
+    axum::extract::Query::<Named>::try_from_uri(&parts.uri).ok()?.0.organisation
+}
+
+fn invalid_token() -> Problem {
+    Problem::unauthorised("invalid_token", "the access token is malformed, expired or revoked; get a new one")
+}
+
+fn invalid_client() -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "invalid_client", "the client's id or secret is not right")
+}

@@ -1,0 +1,202 @@
+//! Errors as `application/problem+json` (RFC 9457): the one place that picks a status and a stable `code`.
+//!
+//! A caller sees what they can act on; the log sees the cause; the request id joins the two.
+
+use super::limit::Retry;
+use crate::error::Error;
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use countersign_core::{Refusal, refusal::Invalid};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use std::borrow::Cow;
+use utoipa::ToSchema;
+
+/// What went wrong, as the caller sees it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// A name for the kind of problem: `urn:countersign:problem:` and the code.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The HTTP status in words.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What to do about it, for people.
+    detail: Cow<'static, str>,
+    /// What it is, for programs. Stable.
+    code: &'static str,
+    /// The member or parameter that is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    /// Tries that remain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts_left: Option<u32>,
+    /// Seconds after which to try again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+    /// The request, as the log and the audit trail name it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+    /// What `WWW-Authenticate` says.
+    #[serde(skip)]
+    challenge: Option<&'static str>,
+    /// What the log says and the caller does not see.
+    #[serde(skip)]
+    cause: Option<String>,
+}
+
+impl Problem {
+    /// Makes a problem.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind: format!("urn:countersign:problem:{code}"),
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: detail.into(),
+            code,
+            field: None,
+            attempts_left: None,
+            retry_after: None,
+            request_id: None,
+            challenge: None,
+            cause: None,
+        }
+    }
+
+    /// A malformed input, with its member's name where there is one.
+    pub fn invalid(code: &'static str, field: Option<String>, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { field, ..Self::new(StatusCode::BAD_REQUEST, code, detail) }
+    }
+
+    /// Nobody we know: asks for credentials (RFC 6750 §3).
+    pub fn unauthorised(code: &'static str, detail: &'static str) -> Self {
+        let challenge = match code {
+            "credentials_missing" => r#"Bearer realm="countersign", Basic realm="countersign""#,
+            _ => r#"Bearer realm="countersign", error="invalid_token""#,
+        };
+        Self { challenge: Some(challenge), ..Self::new(StatusCode::UNAUTHORIZED, code, detail) }
+    }
+
+    /// Somebody we know who may not do this.
+    pub fn forbidden(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code, detail)
+    }
+
+    /// Too many requests.
+    pub fn too_many(retry: &Retry) -> Self {
+        let detail = "too many requests; try again after the time in Retry-After";
+        let seconds = Some(retry.seconds());
+        Self { retry_after: seconds, ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail) }
+    }
+
+    /// Says how many tries remain.
+    pub fn attempts_left(mut self, left: u32) -> Self {
+        self.attempts_left = Some(left);
+        self
+    }
+
+    /// Names the request and writes the body. Called by the outermost layer, which knows the id.
+    pub fn into_answer(mut self, request_id: &str) -> Response {
+        if let Some(cause) = &self.cause {
+            tracing::error!(request.id = request_id, code = self.code, "{cause}");
+        }
+        self.request_id = Some(request_id.to_owned());
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).expect("a problem has string keys only, so it is always JSON");
+        let mut answer = Response::new(Body::from(body));
+        *answer.status_mut() = status;
+        let headers = answer.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(challenge) = self.challenge {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        answer
+    }
+}
+
+impl IntoResponse for Problem {
+    /// Hands the problem to the outermost layer, which writes it with the request's id.
+    fn into_response(self) -> Response {
+        let mut answer = Response::new(Body::empty());
+        *answer.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        answer.extensions_mut().insert(self);
+        answer
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        Self::invalid("invalid_value", Some(invalid.field), invalid.message)
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        use StatusCode as S;
+        let detail = refusal.to_string();
+        match refusal {
+            Refusal::Invalid(invalid) => invalid.into(),
+            Refusal::AboveYourRank(_) => Self::forbidden("above_your_rank", detail),
+            Refusal::RoleAboveYours(_) => Self::forbidden("role_above_yours", detail),
+            Refusal::NotBySelf => Self::forbidden("not_by_self", detail),
+            Refusal::SecondFactorNeeded => Self::forbidden("second_factor_needed", detail),
+            Refusal::NoSuchFactor => Self::new(S::NOT_FOUND, "factor_not_found", detail),
+            Refusal::NoSuchClient => Self::new(S::NOT_FOUND, "client_not_found", detail),
+            Refusal::WrongState(_) => Self::new(S::CONFLICT, "wrong_state", detail),
+            Refusal::KindForbidden(_) => Self::new(S::CONFLICT, "kind_forbidden", detail),
+            Refusal::TooMany(..) => Self::new(S::CONFLICT, "too_many", detail),
+            Refusal::RequestIdReused => Self::new(S::CONFLICT, "request_id_reused", detail),
+            Refusal::UserDisabled => Self::new(S::CONFLICT, "user_disabled", detail),
+            Refusal::LastOwner => Self::new(S::CONFLICT, "last_owner", detail),
+            Refusal::Taken(member) => Error::Conflict(member).into(),
+            Refusal::TokenGone => Self::new(S::GONE, "token_gone", detail),
+            Refusal::Stale => Self::new(S::CONFLICT, "stale", "the password changed meanwhile; try again"),
+            Refusal::Key(_) => Error::Internal(detail).into(),
+        }
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        use StatusCode as S;
+        match error {
+            Error::Refused(refusal) => refusal.into(),
+            Error::NotFound(what) => Self::new(S::NOT_FOUND, not_found_code(what), format!("no such {what}")),
+            Error::Conflict(member) => Self {
+                field: Some(member.to_owned()),
+                ..Self::new(S::CONFLICT, "taken", format!("this {member} is taken"))
+            },
+            Error::TooManyRequests(after) => Self::too_many(&Retry { after }),
+            Error::Busy => Self {
+                retry_after: Some(1),
+                ..Self::new(S::SERVICE_UNAVAILABLE, "busy", "the server is busy; try again")
+            },
+            Error::Store(cause) => Self {
+                cause: Some(cause),
+                retry_after: Some(5),
+                ..Self::new(S::SERVICE_UNAVAILABLE, "store_unavailable", "nothing was changed; the log says why")
+            },
+            Error::Internal(cause) => Self {
+                cause: Some(cause),
+                ..Self::new(S::INTERNAL_SERVER_ERROR, "internal", "nothing was changed; the log says why")
+            },
+        }
+    }
+}
+
+fn not_found_code(what: &str) -> &'static str {
+    match what {
+        "user" => "user_not_found",
+        "factor" => "factor_not_found",
+        "client" => "client_not_found",
+        "organisation" => "organisation_not_found",
+        _ => "not_found",
+    }
+}

@@ -1,0 +1,124 @@
+//! The layer around everything: names each request, reads the clock once, limits, times, logs, writes problems.
+
+use super::{SharedApp, problem::Problem, server::Peer};
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use countersign_core::{Call, Rank, Timestamp, event::Actor};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Instant,
+};
+
+/// The header that carries the request's id both ways.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest id taken over from a caller.
+const LONGEST_ID: usize = 64;
+
+/// What is known of a request before anybody looks at it.
+#[derive(Debug, Clone)]
+pub struct RequestInfo {
+    /// Its id: the caller's if they gave a usable one, else ours.
+    pub id: String,
+    /// Where it comes from.
+    pub ip: IpAddr,
+    /// The only reading of the clock.
+    pub now: Timestamp,
+}
+
+impl RequestInfo {
+    /// Returns what the outermost layer put there.
+    pub fn of(parts: &Parts) -> Self {
+        parts.extensions.get().cloned().expect("the outermost layer names every request")
+    }
+
+    /// Makes the call for somebody.
+    pub fn call(&self, actor: Actor, rank: Rank) -> Call {
+        Call { now: self.now, actor, rank, ip: Some(self.ip), request_id: self.id.clone() }
+    }
+}
+
+impl<S: Send + Sync> axum::extract::FromRequestParts<S> for RequestInfo {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self::of(parts))
+    }
+}
+
+/// Wraps every request.
+pub async fn layer(State(app): State<SharedApp>, mut request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let info = RequestInfo {
+        id: request_id(request.headers()),
+        ip: app.proxies.client_address(peer(&request), request.headers()),
+        now: app.clock.now(),
+    };
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut answer = match app.limits.check_address(info.ip) {
+        Ok(()) => {
+            request.extensions_mut().insert(info.clone());
+            next.run(request).await
+        }
+        Err(retry) => Problem::too_many(&retry).into_response(),
+    };
+    if let Some(problem) = answer.extensions_mut().remove::<Problem>() {
+        let allow = answer.headers_mut().remove(header::ALLOW);
+        answer = problem.into_answer(&info.id);
+        answer.headers_mut().extend(allow.map(|methods| (header::ALLOW, methods)));
+    }
+    finish(&mut answer, &info.id);
+    let (status, took) = (answer.status(), began.elapsed());
+    app.metrics.answer(status, took);
+    // Paths name people by id, number or username, never by a secret; queries may hold more and stay out.
+    tracing::debug!(
+        request.id = info.id,
+        http.method = %method,
+        http.path = path,
+        http.status = status.as_u16(),
+        micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        "{method} {path} answered {}",
+        status.as_u16()
+    );
+    answer
+}
+
+/// No answer of ours is for a cache, a frame or a guess at its type.
+fn finish(answer: &mut Response, id: &str) {
+    let headers = answer.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+}
+
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    match given {
+        Some(id) if !id.is_empty() && id.len() <= LONGEST_ID && id.bytes().all(|b| b.is_ascii_graphic()) => {
+            id.to_owned()
+        }
+        _ => uuid::Builder::from_random_bytes(rand::random()).into_uuid().simple().to_string(),
+    }
+}
+
+fn peer(request: &Request) -> IpAddr {
+    let peer = request.extensions().get::<Peer>();
+    peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| address.ip().to_canonical())
+}
+
+/// Answers a path nothing is mounted at.
+pub async fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "not_found", "no such path; /docs lists them")
+}
+
+/// Answers a method a path does not have; axum adds `Allow`.
+pub async fn method_not_allowed() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not have this method")
+}

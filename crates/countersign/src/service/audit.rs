@@ -1,0 +1,317 @@
+//! The audit trail: reading it, proving it, and signing checkpoints of it.
+//!
+//! Each person's and each organisation's events form a hash chain that ends in their document. A checkpoint signs a digest
+//! of all rows in the order of their commits, so that whoever rewrites chains and documents together, or removes whole
+//! people, is found too.
+
+use crate::{
+    app::{App, Asker},
+    error::{Error, Result},
+    keys::{Keys, SigningKey},
+    store::{AuditFilter, AuditRow, Checkpoint, Page, Store},
+};
+use countersign_core::{
+    Action, OrganisationId, Timestamp,
+    event::{ChainHead, Event, Hash, Subject},
+};
+use data_encoding::BASE64URL_NOPAD;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashMap};
+use uuid::Uuid;
+
+/// How many rows are read at a time.
+const ROWS: usize = 2_000;
+/// After so many findings the rest is only counted: the trail is lost anyway.
+const SHOWN_FINDINGS: usize = 100;
+
+/// Returns a page of the organisation's events, newest first.
+pub async fn list(
+    app: &App,
+    asker: &Asker,
+    filter: &AuditFilter,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Page<Event>> {
+    app.store.audit(asker.organisation.id, filter, after, limit).await
+}
+
+/// What a verification of the whole trail found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Audit rows read.
+    pub rows: u64,
+    /// Chains of people that were checked, also of deleted ones.
+    pub people: u64,
+    /// Chains of organisations that were checked.
+    pub organisations: u64,
+    /// Checkpoints whose signature and digest were checked.
+    pub checkpoints: u64,
+    /// What is wrong, in words; empty if the trail holds.
+    pub findings: Vec<String>,
+    /// How many findings there are, also beyond those shown.
+    pub finding_count: u64,
+}
+
+impl Report {
+    /// Tells whether the trail holds.
+    pub const fn holds(&self) -> bool {
+        self.finding_count == 0
+    }
+
+    fn found(&mut self, finding: String) {
+        self.finding_count += 1;
+        if self.findings.len() < SHOWN_FINDINGS {
+            self.findings.push(finding);
+        }
+    }
+}
+
+/// Reads the whole trail and holds it against hashes, documents and checkpoints.
+///
+/// Memory grows with the number of people (about 100 bytes each), not with the number of events.
+pub async fn verify(store: &Store, keys: &Keys) -> Result<Report> {
+    let mut proof = Proof { report: Report::default(), chains: HashMap::new(), roster: HashMap::new() };
+    let checkpoints = proof.read_checkpoints(store, keys.signing()).await?;
+    proof.read_rows(store, &checkpoints).await?;
+    proof.compare_documents(store).await?;
+    proof.compare_roster();
+    Ok(proof.report)
+}
+
+/// What a checkpoint signs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Statement {
+    seq: u64,
+    at: Timestamp,
+    /// The newest row it covers.
+    row: i64,
+    /// The digest of the hashes of all rows up to it.
+    digest: Hash,
+}
+
+/// Signs a checkpoint of what was committed since the last one; tells whether there was anything.
+pub async fn checkpoint(app: &App) -> Result<bool> {
+    let signing = app.keys.signing();
+    let last = app.store.last_checkpoint().await?;
+    let last = last.map(|checkpoint| open(&checkpoint, signing)).transpose().map_err(Error::Internal)?;
+    let before = last.as_ref().map_or(0, |statement| statement.row);
+    let mut digest = last.as_ref().map_or(Hash::default(), |statement| statement.digest);
+    let mut row = before;
+    loop {
+        let rows = app.store.audit_rows(row, ROWS).await?;
+        let Some(newest) = rows.last() else { break };
+        row = newest.row;
+        digest = rows.iter().fold(digest, |digest, row| extend(digest, row.hash));
+    }
+    if row == before {
+        return Ok(false);
+    }
+    let seq = last.map_or(1, |statement| statement.seq + 1);
+    let statement = Statement { seq, at: app.clock.now(), row, digest };
+    app.store.append_checkpoint(Checkpoint { seq, at: statement.at, jws: sign(&statement, signing) }).await?;
+    Ok(true)
+}
+
+fn extend(digest: Hash, row: Hash) -> Hash {
+    let mut hasher = Sha256::new();
+    hasher.update(digest.0);
+    hasher.update(row.0);
+    Hash(hasher.finalize().into())
+}
+
+/// Writes a compact JWS (RFC 7515 §3.1) with EdDSA.
+fn sign(statement: &Statement, key: &SigningKey) -> String {
+    let header = serde_json::json!({ "alg": "EdDSA", "kid": key.id, "typ": "countersign-checkpoint+jws" });
+    let payload = serde_json::to_vec(statement).expect("a statement is always JSON");
+    let signed =
+        format!("{}.{}", BASE64URL_NOPAD.encode(header.to_string().as_bytes()), BASE64URL_NOPAD.encode(&payload));
+    format!("{signed}.{}", BASE64URL_NOPAD.encode(&key.sign(signed.as_bytes())))
+}
+
+fn open(checkpoint: &Checkpoint, key: &SigningKey) -> Result<Statement, String> {
+    let broken = |what: &str| format!("checkpoint {}: {what}", checkpoint.seq);
+    let (signed, signature) = checkpoint.jws.rsplit_once('.').ok_or_else(|| broken("it is malformed"))?;
+    let decode = |part: &str| BASE64URL_NOPAD.decode(part.as_bytes()).map_err(|_| broken("it is malformed"));
+    if !key.verify(signed.as_bytes(), &decode(signature)?) {
+        return Err(broken("its signature does not hold"));
+    }
+    let payload = signed.rsplit_once('.').map_or("", |(_, payload)| payload);
+    serde_json::from_slice(&decode(payload)?).map_err(|_| broken("it is malformed"))
+}
+
+/// The state of a verification.
+struct Proof {
+    report: Report,
+    /// The head of each chain as far as it was read.
+    chains: HashMap<Uuid, ChainHead>,
+    /// Who was created and deleted, according to the organisations' chains.
+    roster: HashMap<Uuid, Enrolled>,
+}
+
+enum Enrolled {
+    Present { has_document: bool },
+    Deleted { head: ChainHead },
+}
+
+impl Proof {
+    async fn read_checkpoints(&mut self, store: &Store, key: &SigningKey) -> Result<BTreeMap<i64, Statement>> {
+        let mut statements = BTreeMap::new();
+        let mut last = 0;
+        loop {
+            let page = store.checkpoints(last, ROWS).await?;
+            if page.is_empty() {
+                return Ok(statements);
+            }
+            for checkpoint in page {
+                match open(&checkpoint, key) {
+                    Ok(statement) if statement.seq != last + 1 || statement.seq != checkpoint.seq => {
+                        self.report.found(format!("checkpoint {}: those before it are missing", checkpoint.seq));
+                    }
+                    Ok(statement) => {
+                        self.report.checkpoints += 1;
+                        statements.insert(statement.row, statement);
+                    }
+                    Err(finding) => self.report.found(finding),
+                }
+                last = checkpoint.seq;
+            }
+        }
+    }
+
+    async fn read_rows(&mut self, store: &Store, checkpoints: &BTreeMap<i64, Statement>) -> Result<()> {
+        let mut digest = Hash::default();
+        let mut checked = 0;
+        let mut after = 0;
+        loop {
+            let rows = store.audit_rows(after, ROWS).await?;
+            let Some(newest) = rows.last() else { break };
+            after = newest.row;
+            for row in &rows {
+                self.report.rows += 1;
+                self.check_row(row);
+                digest = extend(digest, row.hash);
+                if let Some(statement) = checkpoints.get(&row.row) {
+                    checked += 1;
+                    if statement.digest != digest {
+                        let seq = statement.seq;
+                        self.report.found(format!("checkpoint {seq}: rows up to {} were changed or removed", row.row));
+                    }
+                }
+            }
+        }
+        if checked < checkpoints.len() {
+            self.report.found(format!("{} checkpoints name rows that are gone", checkpoints.len() - checked));
+        }
+        Ok(())
+    }
+
+    fn check_row(&mut self, row: &AuditRow) {
+        let head = self.chains.entry(row.subject).or_default();
+        let expected = head.next(&row.body);
+        let event: Option<Event> = serde_json::from_slice(&row.body).ok();
+        let fault = match &event {
+            None => Some("it is not readable"),
+            Some(_) if expected.hash != row.hash => Some("its content or an event before it was changed or removed"),
+            Some(event)
+                if event.subject.uuid() != row.subject
+                    || event.organisation != row.organisation
+                    || event.seq != row.seq
+                    || event.seq != expected.seq =>
+            {
+                Some("it was moved")
+            }
+            Some(_) => None,
+        };
+        // Going on from the stored hash, one edit is one finding.
+        *head = ChainHead { seq: row.seq, hash: row.hash };
+        if let Some(fault) = fault {
+            let (number, subject, seq) = (row.row, row.subject, row.seq);
+            self.report.found(format!("audit row {number} (event {seq} of {subject}): {fault}"));
+        }
+        if let Some(event) = event {
+            self.note_roster(&event);
+        }
+    }
+
+    fn note_roster(&mut self, event: &Event) {
+        if !matches!(event.subject, Subject::Organisation(_)) {
+            return;
+        }
+        let detail = |name: &str| event.details.get(name).and_then(serde_json::Value::as_str);
+        let Some(user) = detail("user").and_then(|id| Uuid::try_parse(id).ok()) else { return };
+        match event.action {
+            Action::UserCreated => {
+                self.roster.insert(user, Enrolled::Present { has_document: false });
+            }
+            Action::UserDeleted => {
+                let hash = serde_json::from_value(event.details.get("hash").cloned().unwrap_or_default());
+                let seq = event.details.get("seq").and_then(serde_json::Value::as_u64).unwrap_or(0);
+                let head = ChainHead { seq, hash: hash.unwrap_or_default() };
+                self.roster.insert(user, Enrolled::Deleted { head });
+            }
+            _ => {}
+        }
+    }
+
+    async fn compare_documents(&mut self, store: &Store) -> Result<()> {
+        let mut after: Option<String> = None;
+        loop {
+            let page = store.claimed_heads(after.as_deref(), ROWS).await?;
+            for claimed in page.items {
+                self.compare_document(claimed.subject, claimed.head);
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn compare_document(&mut self, subject: Subject, claimed: ChainHead) {
+        let read = self.chains.get(&subject.uuid()).copied().unwrap_or_default();
+        let name = match subject {
+            Subject::User(id) => format!("user {id}"),
+            Subject::Organisation(id) => format!("organisation {id}"),
+        };
+        if read != claimed {
+            let (has, says) = (read.seq, claimed.seq);
+            self.report.found(format!("{name}: the trail ends at event {has}, the document at event {says}"));
+        }
+        match (subject, self.roster.get_mut(&subject.uuid())) {
+            (Subject::Organisation(_), _) => self.report.organisations += 1,
+            (Subject::User(_), Some(Enrolled::Present { has_document })) => {
+                self.report.people += 1;
+                *has_document = true;
+            }
+            (Subject::User(_), _) => self.report.found(format!("{name}: the trail does not know of its creation")),
+        }
+    }
+
+    fn compare_roster(&mut self) {
+        for (user, enrolled) in std::mem::take(&mut self.roster) {
+            match enrolled {
+                Enrolled::Present { has_document: true } => {}
+                Enrolled::Present { has_document: false } => {
+                    self.report.found(format!("user {user}: the document is gone, but no event says it was deleted"));
+                }
+                Enrolled::Deleted { head } => {
+                    self.report.people += 1;
+                    if self.chains.get(&user) != Some(&head) {
+                        self.report.found(format!("user {user} (deleted): the trail does not end where it did"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Reads the organisation's whole selection page by page, for an export.
+pub async fn export_page(
+    app: &App,
+    organisation: OrganisationId,
+    filter: &AuditFilter,
+    after: Option<&str>,
+) -> Result<Page<Event>> {
+    app.store.audit(organisation, filter, after, 200).await
+}

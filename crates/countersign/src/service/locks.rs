@@ -1,0 +1,17 @@
+//! Unlocking what too many failures locked.
+
+use crate::{
+    app::{App, Asker},
+    error::Result,
+};
+use countersign_core::{Handle, Method, User};
+
+/// Clears flag and count of methods; returns the person as they are then.
+pub async fn unlock(app: &App, asker: &Asker, handle: &Handle, methods: Vec<Method>) -> Result<User> {
+    let id = app.resolve(asker.organisation.id, handle).await?;
+    app.change(asker, id, move |user, with| {
+        user.unlock(&methods, with.call)?;
+        Ok(user.clone())
+    })
+    .await
+}

@@ -1,0 +1,15 @@
+//! The use cases: one function each, a screen at most, one change each.
+
+pub mod audit;
+pub mod clients;
+pub mod factors;
+pub mod locks;
+pub mod organisations;
+pub mod passwords;
+pub mod recovery;
+pub mod setup;
+pub mod sign_in;
+pub mod ticket;
+pub mod tokens;
+pub mod users;
+pub mod verification;

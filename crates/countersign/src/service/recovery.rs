@@ -1,0 +1,76 @@
+//! Recovery codes, which people keep, and emergency codes, which administrators issue.
+
+use crate::{
+    app::{App, Asker},
+    error::{Error, Result},
+};
+use countersign_core::{
+    Handle, Secret, Timestamp,
+    factor::{emergency::EmergencyCode, recovery::RecoveryCodes, scratch::ScratchCode},
+};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Draws a new set of recovery codes in place of the one before; returns the codes, which are shown once.
+pub async fn replace_codes(app: &App, asker: &Asker, handle: &Handle) -> Result<Vec<Secret<String>>> {
+    let id = app.resolve(asker.organisation.id, handle).await?;
+    let count = asker.organisation.policy.recovery_codes;
+    let codes: Vec<ScratchCode> = (0..count).map(|_| ScratchCode::generate(&mut rand::rng())).collect();
+    let salt = draw_salt();
+    let set =
+        RecoveryCodes::new(&codes, salt, asker.organisation.id, id, app.keys.as_ref(), asker.call.now)?;
+
+    app.change(asker, id, move |user, with| user.replace_recovery_codes(set.clone(), with.policy, with.call))
+        .await?;
+    Ok(codes.iter().map(ScratchCode::shown).collect())
+}
+
+/// Returns a person's set of recovery codes, without the codes.
+pub async fn codes(app: &App, asker: &Asker, handle: &Handle) -> Result<Option<RecoveryCodes>> {
+    Ok(app.user(asker.organisation.id, handle).await?.recovery)
+}
+
+/// Issues an emergency code; returns it, shown once, and when it lapses.
+pub async fn issue_emergency_code(
+    app: &App,
+    asker: &Asker,
+    handle: &Handle,
+    life: Option<Duration>,
+) -> Result<(Secret<String>, Timestamp)> {
+    let id = app.resolve(asker.organisation.id, handle).await?;
+    let drawn = ScratchCode::generate(&mut rand::rng());
+    let salt = draw_salt();
+    let organisation = &asker.organisation;
+    let code = EmergencyCode::new(
+        &drawn,
+        salt,
+        life,
+        organisation.id,
+        id,
+        &organisation.policy,
+        app.keys.as_ref(),
+        asker.call.now,
+    )?;
+    let expires_at = code.expires_at;
+
+    app.change(asker, id, move |user, with| user.issue_emergency_code(code.clone(), with.policy, with.call))
+        .await?;
+    Ok((drawn.shown(), expires_at))
+}
+
+/// Returns a person's emergency code, without the code.
+pub async fn emergency_code(app: &App, asker: &Asker, handle: &Handle) -> Result<EmergencyCode> {
+    let user = app.user(asker.organisation.id, handle).await?;
+    user.emergency.ok_or(Error::NotFound("emergency code"))
+}
+
+/// Withdraws a person's emergency code.
+pub async fn revoke_emergency_code(app: &App, asker: &Asker, handle: &Handle) -> Result<()> {
+    let id = app.resolve(asker.organisation.id, handle).await?;
+    app.change(asker, id, |user, with| user.revoke_emergency_code(with.call)).await.map(drop)
+}
+
+/// Draws the random id that salts a hash.
+fn draw_salt() -> Uuid {
+    uuid::Builder::from_random_bytes(rand::random()).into_uuid()
+}

@@ -1,0 +1,329 @@
+//! Signing people in: password, second step, refresh, sign-out; invitations and passwords.
+//!
+//! To somebody who is not signed in, an unknown user, a wrong password and a locked one look and take the same: a slow
+//! hash, a durable commit, the same refusal. Each of these runs to its end even if the caller goes away, so that hanging
+//! up never saves a failure from being counted.
+
+use super::{
+    factors::{self, Enrolled, Enrolment},
+    ticket::Ticket,
+    tokens::{Issued, SecondStepToken},
+};
+use crate::{
+    app::{App, Asker},
+    error::{Error, Result},
+};
+use countersign_core::{
+    Attempt, Call, ClientId, FactorId, Handle, InvitationId, LoginId, Organisation, OrganisationId, Refusal, Secret, SessionId,
+    Timestamp, User, UserId,
+    event::Actor,
+    keyring::Purpose,
+    password::{self, NewPassword},
+    profile::matching_key,
+    role::Rank,
+    session::{EnrolmentStep, NewSession, Refresh, SecondStep, Session, SignIn},
+};
+use std::{sync::Arc, time::Duration};
+use uuid::Uuid;
+
+/// How often a check is computed anew when the password changes under it.
+const STALE_TRIES: usize = 3;
+
+/// What somebody signs in with.
+pub struct Credentials {
+    /// The organisation's id or slug; the first organisation if left out.
+    pub organisation: Option<String>,
+    /// What was typed as username: also an e-mail address.
+    pub username: String,
+    /// What was typed as password.
+    pub password: Secret<String>,
+    /// The client that asks, if it named itself.
+    pub client: Option<ClientId>,
+}
+
+/// What a sign-in led to.
+pub enum Grant {
+    /// Access.
+    Tokens(TokenPair),
+    /// A second step is asked for.
+    SecondStep {
+        /// The token for it.
+        token: Issued,
+        /// Whether a factor is to be enrolled first.
+        enrolment_required: bool,
+    },
+    /// No; the caller learns nothing else.
+    Refused,
+}
+
+/// An access token and the refresh token of its session.
+pub struct TokenPair {
+    /// The access token.
+    pub access: Issued,
+    /// The refresh token.
+    pub refresh: Secret<String>,
+}
+
+/// Signs a person in by password.
+pub async fn by_password(app: &Arc<App>, call: Call, credentials: Credentials) -> Result<Grant> {
+    let app = Arc::clone(app);
+    to_the_end(async move {
+        let password = password::normalised(credentials.password.expose());
+        let found = find(&app, &credentials).await?;
+        let Some((organisation, id)) = found else { return refuse_unknown(&app, password).await };
+
+        let asker = Asker { organisation, call };
+        for _ in 0..STALE_TRIES {
+            match try_password(&app, &asker, id, &password, credentials.client).await {
+                Err(Error::Refused(Refusal::Stale)) => {}
+                Err(Error::NotFound(_)) => return refuse_unknown(&app, password).await,
+                outcome => return outcome,
+            }
+        }
+        Err(Error::Busy)
+    })
+    .await
+}
+
+/// Does for nobody what is done for somebody: a read, a slow hash and a durable commit.
+async fn refuse_unknown(app: &App, password: Secret<String>) -> Result<Grant> {
+    app.store.user(OrganisationId::from_uuid(Uuid::nil()), UserId::from_uuid(Uuid::nil())).await?;
+    app.passwords.check(password, None).await?;
+    app.store.commit_decoy().await?;
+    Ok(Grant::Refused)
+}
+
+async fn try_password(
+    app: &App,
+    asker: &Asker,
+    id: UserId,
+    password: &Secret<String>,
+    client: Option<ClientId>,
+) -> Result<Grant> {
+    let organisation = &asker.organisation;
+    let user = app.store.user(organisation.id, id).await?.ok_or(Error::NotFound("user"))?;
+    let check = app.passwords.check(password.clone(), user.password.map(|password| password.hash)).await?;
+    let new = NewSession {
+        session: SessionId::generate(asker.call.now, &mut rand::rng()),
+        login: LoginId::generate(asker.call.now, &mut rand::rng()),
+        client,
+    };
+    let (outcome, user) = app
+        .change(asker, id, move |user, with| Ok((user.sign_in(&check, new, with.policy, with.call)?, user.clone())))
+        .await?;
+    match outcome {
+        SignIn::Session(session) => Ok(Grant::Tokens(tokens(app, asker, &user, &session)?)),
+        SignIn::SecondStep { login, has_factor } => {
+            let life = Duration::from_secs(organisation.policy.sessions.second_step_seconds);
+            let token = app.tokens.issue_second_step(organisation.id, id, login.id, asker.call.now, life)?;
+            Ok(Grant::SecondStep { token, enrolment_required: !has_factor })
+        }
+        SignIn::Refused => Ok(Grant::Refused),
+    }
+}
+
+async fn find(app: &App, credentials: &Credentials) -> Result<Option<(Arc<Organisation>, UserId)>> {
+    let Some(organisation) = organisation(app, credentials.organisation.as_deref()).await? else {
+        return Ok(None);
+    };
+    let typed = &credentials.username;
+    let by_name = app.store.find(organisation.id, &Handle::Username(matching_key(typed))).await?;
+    let id = match by_name {
+        None if typed.contains('@') => app.store.find(organisation.id, &Handle::email(typed)).await?,
+        found => found,
+    };
+    Ok(id.map(|id| (organisation, id)))
+}
+
+async fn organisation(app: &App, named: Option<&str>) -> Result<Option<Arc<Organisation>>> {
+    match named {
+        Some(name) => super::organisations::find(app, name).await,
+        None => Ok(app.store.organisations(None, 1).await?.items.into_iter().next()),
+    }
+}
+
+/// Finishes a sign-in by a code, or by the first code of a factor enrolled during it.
+pub async fn second_step(
+    app: &Arc<App>,
+    call: Call,
+    token: SecondStepToken,
+    attempt: Attempt,
+    enrolled: Option<FactorId>,
+) -> Result<Grant> {
+    let app = Arc::clone(app);
+    to_the_end(async move {
+        let asker = asker_of(&app, &token, call).await?;
+        let session = SessionId::generate(asker.call.now, &mut rand::rng());
+        let login = token.login;
+        let outcome = app
+            .change(&asker, token.user, move |user, with| {
+                let session = match enrolled {
+                    Some(factor) => match user.activate_in_login(
+                        login,
+                        factor,
+                        &attempt.code,
+                        session,
+                        with.policy,
+                        with.keys,
+                        with.call,
+                    )? {
+                        EnrolmentStep::Session(session) => Some(session),
+                        EnrolmentStep::Refused(_) => None,
+                    },
+                    None => {
+                        match user.second_step(login, &attempt, session, with.policy, with.keys, with.call)? {
+                            SecondStep::Session(session) => Some(session),
+                            SecondStep::Refused(_) => None,
+                        }
+                    }
+                };
+                Ok(session.map(|session| (session, user.clone())))
+            })
+            .await?;
+        match outcome {
+            Some((session, user)) => Ok(Grant::Tokens(tokens(&app, &asker, &user, &session)?)),
+            None => Ok(Grant::Refused),
+        }
+    })
+    .await
+}
+
+/// Enrols the first factor of somebody who was asked for a second step and has none.
+pub async fn enrol(app: &App, call: Call, token: SecondStepToken, enrolment: Enrolment) -> Result<Enrolled> {
+    let asker = asker_of(app, &token, call).await?;
+    factors::enrol_in_login(app, &asker, token.user, token.login, enrolment).await
+}
+
+/// Takes a session one generation further.
+pub async fn refresh(app: &App, call: Call, token: &str, client: Option<ClientId>) -> Result<Grant> {
+    let Some(ticket) = Ticket::read(token, Purpose::RefreshToken, app.keys.as_ref()) else {
+        return Ok(Grant::Refused);
+    };
+    let Some(organisation) = app.store.organisation(ticket.organisation).await? else {
+        return Ok(Grant::Refused);
+    };
+    let asker = Asker { organisation, call: Call { actor: Actor::User(ticket.user), ..call } };
+    let session = SessionId::from_uuid(ticket.item);
+    let outcome = app
+        .change(&asker, ticket.user, move |user, with| {
+            Ok((user.refresh(session, ticket.generation, client, with.call)?, user.clone()))
+        })
+        .await;
+    match outcome {
+        Ok((Refresh::Session(session), user)) => Ok(Grant::Tokens(tokens(app, &asker, &user, &session)?)),
+        Ok((Refresh::Reused, _)) | Err(Error::Refused(Refusal::TokenGone) | Error::NotFound(_)) => Ok(Grant::Refused),
+        Err(error) => Err(error),
+    }
+}
+
+/// Ends the session of a refresh token.
+pub async fn revoke_refresh_token(app: &App, call: Call, token: &str) -> Result<()> {
+    let Some(ticket) = Ticket::read(token, Purpose::RefreshToken, app.keys.as_ref()) else { return Ok(()) };
+    let Some(organisation) = app.store.organisation(ticket.organisation).await? else { return Ok(()) };
+    let asker = Asker { organisation, call: Call { actor: Actor::User(ticket.user), ..call } };
+    match sign_out(app, &asker, ticket.user, SessionId::from_uuid(ticket.item)).await {
+        Err(Error::NotFound(_)) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Ends a session.
+pub async fn sign_out(app: &App, asker: &Asker, user: UserId, session: SessionId) -> Result<()> {
+    app.change(asker, user, move |user, with| {
+        user.end_session(session, with.call);
+        Ok(())
+    })
+    .await
+}
+
+/// Changes a person's own password; `false` if the current one is not right.
+pub async fn change_password(
+    app: &Arc<App>,
+    asker: &Asker,
+    user: UserId,
+    session: SessionId,
+    current: Secret<String>,
+    new: String,
+) -> Result<bool> {
+    let (app, asker) = (Arc::clone(app), asker.clone());
+    to_the_end(async move {
+        let stored = app.store.user(asker.organisation.id, user).await?.ok_or(Error::NotFound("user"))?;
+        let new = NewPassword::parse("new", &new, &own_names(&stored))?;
+        let hash = stored.password.map(|password| password.hash);
+        let check = app.passwords.check(password::normalised(current.expose()), hash).await?;
+        let hash = app.passwords.hash(Secret::new(new.expose().to_owned())).await?;
+        app.change(&asker, user, move |user, with| {
+            user.change_password(&check, hash.clone(), Some(session), with.policy, with.call)
+        })
+        .await
+    })
+    .await
+}
+
+/// Invites a person to set their password; returns the token, shown once, and when it lapses.
+pub async fn invite(app: &App, asker: &Asker, handle: &Handle) -> Result<(Secret<String>, Timestamp)> {
+    let user = app.resolve(asker.organisation.id, handle).await?;
+    let id = InvitationId::generate(asker.call.now, &mut rand::rng());
+    let invitation = app.change(asker, user, move |user, with| user.invite(id, with.policy, with.call)).await?;
+
+    let ticket = Ticket {
+        purpose: Purpose::Invitation,
+        organisation: asker.organisation.id,
+        user,
+        item: id.uuid(),
+        generation: 0,
+    };
+    Ok((ticket.write(app.keys.as_ref())?, invitation.expires_at))
+}
+
+/// Sets the password of the person who holds the invitation.
+pub async fn accept_invitation(app: &App, call: Call, token: &str, password: &str) -> Result<()> {
+    let gone = || Error::Refused(Refusal::TokenGone);
+    let ticket = Ticket::read(token, Purpose::Invitation, app.keys.as_ref()).ok_or_else(gone)?;
+    let organisation = app.store.organisation(ticket.organisation).await?.ok_or_else(gone)?;
+    let user = app.store.user(organisation.id, ticket.user).await?.ok_or_else(gone)?;
+    let password = NewPassword::parse("password", password, &own_names(&user))?;
+    let hash = app.passwords.hash(Secret::new(password.expose().to_owned())).await?;
+
+    let asker =
+        Asker { organisation, call: Call { actor: Actor::User(user.id), rank: Rank::Nobody, ..call } };
+    let invitation = InvitationId::from_uuid(ticket.item);
+    app.change(&asker, user.id, move |user, with| user.accept_invitation(invitation, hash.clone(), with.call)).await
+}
+
+async fn asker_of(app: &App, token: &SecondStepToken, call: Call) -> Result<Asker> {
+    let organisation = app.store.organisation(token.organisation).await?;
+    let organisation = organisation.ok_or(Error::Refused(Refusal::TokenGone))?;
+    // The first factor was right, so the person acts for themselves; what this allows, the open login decides.
+    let rank = Rank::Themselves { second_factor: false };
+    Ok(Asker { organisation, call: Call { actor: Actor::User(token.user), rank, ..call } })
+}
+
+fn tokens(app: &App, asker: &Asker, user: &User, session: &Session) -> Result<TokenPair> {
+    let life = Duration::from_secs(asker.organisation.policy.sessions.access_seconds);
+    let ticket = Ticket {
+        purpose: Purpose::RefreshToken,
+        organisation: user.organisation,
+        user: user.id,
+        item: session.id.uuid(),
+        generation: session.generation,
+    };
+    Ok(TokenPair {
+        access: app.tokens.issue_to_person(user, session, asker.call.now, life)?,
+        refresh: ticket.write(app.keys.as_ref())?,
+    })
+}
+
+fn own_names(user: &User) -> Vec<&str> {
+    let email = user.email.as_ref().map(|email| email.as_str().split('@').next().unwrap_or_default());
+    let display_name = user.display_name.as_ref().map(|name| name.as_str());
+    [Some(user.username.as_str()), display_name, email].into_iter().flatten().collect()
+}
+
+/// Runs a use case to its end even if the one who asked goes away.
+async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    match tokio::spawn(work).await {
+        Ok(outcome) => outcome,
+        Err(error) => Err(Error::Internal(format!("sign in: {error}"))),
+    }
+}

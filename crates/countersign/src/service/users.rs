@@ -1,0 +1,65 @@
+//! People: creating, finding, changing and deleting them.
+
+use crate::{
+    app::{App, Asker},
+    error::Result,
+    store::{Page, UserFilter},
+};
+use countersign_core::{
+    Handle, User, UserId,
+    user::{NewUser, UserPatch},
+};
+
+/// Creates a person.
+pub async fn create(app: &App, asker: &Asker, new: NewUser) -> Result<User> {
+    let call = asker.call.clone();
+    let id = UserId::generate(call.now, &mut rand::rng());
+    app.store
+        .create(asker.organisation.id, move |organisation| organisation.admit(id, new.clone(), &call))
+        .await
+}
+
+/// Returns a person.
+pub async fn get(app: &App, asker: &Asker, handle: &Handle) -> Result<User> {
+    app.user(asker.organisation.id, handle).await
+}
+
+/// Returns a page of people.
+pub async fn list(
+    app: &App,
+    asker: &Asker,
+    filter: &UserFilter,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Page<User>> {
+    app.store.users(asker.organisation.id, filter, after, limit).await
+}
+
+/// Changes a person's profile.
+pub async fn update(app: &App, asker: &Asker, handle: &Handle, patch: UserPatch) -> Result<User> {
+    let id = app.resolve(asker.organisation.id, handle).await?;
+    app.change(asker, id, move |user, with| {
+        user.update(patch.clone(), with.call)?;
+        Ok(user.clone())
+    })
+    .await
+}
+
+/// Deletes a person. Their audit trail stays.
+pub async fn delete(app: &App, asker: &Asker, handle: &Handle) -> Result<()> {
+    let id = app.resolve(asker.organisation.id, handle).await?;
+    let call = asker.call.clone();
+    app.store
+        .remove(asker.organisation.id, id, move |organisation, user| organisation.dismiss(user, &call))
+        .await
+}
+
+/// Deletes all of a person's factors, codes, locks and sessions.
+pub async fn reset(app: &App, asker: &Asker, handle: &Handle) -> Result<User> {
+    let id = app.resolve(asker.organisation.id, handle).await?;
+    app.change(asker, id, |user, with| {
+        user.reset(with.policy, with.call)?;
+        Ok(user.clone())
+    })
+    .await
+}

@@ -1,0 +1,72 @@
+//! The embedded database: SQLite, one thread that writes, a few connections that read.
+//!
+//! The server is the only program that uses the file, and holds a lock on its directory to be sure. So one thread can
+//! decide on documents without anybody overtaking it, and share one durable commit among all changes that wait.
+
+mod audit;
+mod checkpoints;
+mod connection;
+mod cursor;
+mod directory;
+mod failure;
+mod memory;
+mod meta;
+mod organisations;
+mod readers;
+mod revocations;
+mod schema;
+mod self_test;
+mod users;
+mod writer;
+
+use crate::{error::Result, store::Gauges};
+use directory::Directory;
+use memory::Memory;
+use readers::Readers;
+use std::{path::Path, sync::Arc, time::Duration};
+use writer::Writer;
+
+/// The embedded store. Its operations are described at [`crate::store::Store`].
+pub struct Sqlite {
+    writer: Writer,
+    readers: Readers,
+    memory: Arc<Memory>,
+    fsync: Duration,
+}
+
+impl Sqlite {
+    /// Opens the store in a directory, which is made if it is missing, and brings it to the present schema.
+    ///
+    /// Blocks for some milliseconds. Fails if another server uses the directory, or if it cannot keep what the store
+    /// promises.
+    pub fn open(directory: &Path) -> Result<Arc<Self>> {
+        let directory = Directory::open(directory)?;
+        let fsync = directory.measure_fsync()?;
+        let connection = connection::writer(&directory.database())?;
+        schema::migrate(&connection)?;
+
+        let memory = Arc::new(Memory::new(revocations::load(&connection)?));
+        let readers = Readers::open(&directory.database())?;
+        let writer = Writer::start(connection, directory, Arc::clone(&memory))?;
+        Ok(Arc::new(Self { writer, readers, memory, fsync }))
+    }
+
+    /// Brings the store in a directory to the present schema without serving from it; returns the names of the
+    /// migrations that took.
+    pub fn migrate_only(directory: &Path) -> Result<Vec<&'static str>> {
+        let directory = Directory::open(directory)?;
+        schema::migrate(&connection::writer(&directory.database())?)
+    }
+
+    /// See [`crate::store::Store::gauges`].
+    pub fn gauges(&self) -> Gauges {
+        Gauges { fsync_seconds: self.fsync.as_secs_f64(), ..self.writer.gauges() }
+    }
+
+    /// See [`crate::store::Store::close`].
+    pub async fn close(&self) {
+        // The readers first: the last connection to close folds the log into the database, and a reader cannot.
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}

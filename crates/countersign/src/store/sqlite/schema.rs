@@ -1,0 +1,94 @@
+//! The migrations: forward only, numbered, checked against what was applied before.
+
+use crate::error::{Error, Result};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use sha2::{Digest, Sha256};
+
+/// Marks a file as ours (`CSGN`), in the place of SQLite's header that is meant for this.
+const APPLICATION_ID: i64 = 0x4353_474e;
+
+/// A step from one schema to the next. Once released it never changes.
+struct Migration {
+    name: &'static str,
+    sql: &'static str,
+}
+
+/// All migrations; a migration's number is its place from 1.
+const MIGRATIONS: &[Migration] =
+    &[Migration { name: "0001_documents", sql: include_str!("migrations/0001_documents.sql") }];
+
+impl Migration {
+    fn checksum(&self) -> [u8; 32] {
+        Sha256::digest(self.sql).into()
+    }
+}
+
+/// Brings a database to the present schema; returns the names of the migrations that took.
+///
+/// The caller holds the lock on the data directory, so nobody else migrates. Each migration is one transaction: after
+/// a crash the next start goes on where this one stopped.
+pub(super) fn migrate(connection: &Connection) -> Result<Vec<&'static str>> {
+    check_owner(connection)?;
+    connection.execute_batch(
+        "CREATE TABLE IF NOT EXISTS migrations (
+             number     INTEGER PRIMARY KEY,
+             name       TEXT    NOT NULL,
+             checksum   BLOB    NOT NULL,
+             applied_at INTEGER NOT NULL DEFAULT (unixepoch())
+         ) STRICT",
+    )?;
+    let applied = check_applied(connection)?;
+
+    let mut names = Vec::new();
+    for (number, migration) in (1..).zip(MIGRATIONS).skip(applied) {
+        apply(connection, number, migration)
+            .map_err(|error| Error::Store(format!("apply migration {}: {error}", migration.name)))?;
+        names.push(migration.name);
+    }
+    Ok(names)
+}
+
+/// Refuses a database some other program made: its tables are not ours to add to.
+fn check_owner(connection: &Connection) -> Result<()> {
+    let owner: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let is_empty = connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?;
+    match (owner, is_empty) {
+        (APPLICATION_ID, _) => Ok(()),
+        (0, true) => Ok(connection.pragma_update(None, "application_id", APPLICATION_ID)?),
+        _ => {
+            Err(Error::Store("open database: another program made it; choose another data directory".into()))
+        }
+    }
+}
+
+/// Compares what was applied with what this binary knows; returns how many were.
+fn check_applied(connection: &Connection) -> Result<usize> {
+    let mut statement = connection.prepare("SELECT name, checksum FROM migrations ORDER BY number")?;
+    let applied = statement
+        .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, [u8; 32]>(1)?)))?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+
+    for (place, (name, checksum)) in applied.iter().enumerate() {
+        let Some(known) = MIGRATIONS.get(place) else {
+            return Err(Error::Store(format!(
+                "open database: its migration {name} is newer than this version of countersign; start a newer one"
+            )));
+        };
+        if *checksum != known.checksum() {
+            return Err(Error::Store(format!(
+                "open database: its migration {name} differs from this version's; start the version that made it"
+            )));
+        }
+    }
+    Ok(applied.len())
+}
+
+fn apply(connection: &Connection, number: i64, migration: &Migration) -> Result<()> {
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    transaction.execute_batch(migration.sql)?;
+    transaction.execute(
+        "INSERT INTO migrations (number, name, checksum) VALUES (?1, ?2, ?3)",
+        params![number, migration.name, migration.checksum()],
+    )?;
+    Ok(transaction.commit()?)
+}

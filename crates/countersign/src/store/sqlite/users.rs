@@ -1,0 +1,400 @@
+//! People: one row a document, guarded by its version.
+
+use super::{
+    Sqlite, audit,
+    cursor::{Cursor, page, rows_for},
+    organisations,
+    writer::Batch,
+};
+use crate::{
+    error::{Error, Result},
+    store::{IndexColumns, Page, UserFilter},
+};
+use countersign_core::{Handle, Organisation, OrganisationId, Refusal, User, UserId, user::Status};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params, params};
+use uuid::Uuid;
+
+impl Sqlite {
+    /// See [`crate::store::Store::change`].
+    pub async fn change<T: Send + 'static>(
+        &self,
+        organisation: OrganisationId,
+        user: UserId,
+        mut decide: impl FnMut(&mut User) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T> {
+        self.writer.commit(move |batch| change(batch, organisation, user, &mut decide)).await
+    }
+
+    /// See [`crate::store::Store::create`].
+    pub async fn create(
+        &self,
+        organisation: OrganisationId,
+        mut admit: impl FnMut(&mut Organisation) -> Result<User, Refusal> + Send + 'static,
+    ) -> Result<User> {
+        self.writer.commit(move |batch| create(batch, organisation, &mut admit)).await
+    }
+
+    /// See [`crate::store::Store::remove`].
+    pub async fn remove(
+        &self,
+        organisation: OrganisationId,
+        user: UserId,
+        mut dismiss: impl FnMut(&mut Organisation, &User) -> Result<(), Refusal> + Send + 'static,
+    ) -> Result<()> {
+        self.writer.commit(move |batch| remove(batch, organisation, user, &mut dismiss)).await
+    }
+
+    /// See [`crate::store::Store::user`].
+    pub async fn user(&self, organisation: OrganisationId, user: UserId) -> Result<Option<User>> {
+        self.readers.read(move |reader| Ok(load(reader, organisation, user)?.map(|held| held.user))).await
+    }
+
+    /// See [`crate::store::Store::find`].
+    pub async fn find(&self, organisation: OrganisationId, handle: &Handle) -> Result<Option<UserId>> {
+        let handle = handle.clone();
+        self.readers.read(move |reader| find(reader, organisation, &handle)).await
+    }
+
+    /// See [`crate::store::Store::users`].
+    pub async fn users(
+        &self,
+        organisation: OrganisationId,
+        filter: &UserFilter,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<User>> {
+        let (filter, after) = (filter.clone(), Cursor::parse(after)?);
+        self.readers.read(move |reader| list(reader, organisation, &filter, after, limit)).await
+    }
+}
+
+/// A person as the row holds them, with what guards the row.
+struct Held {
+    pk: i64,
+    version: i64,
+    audit_row: Option<i64>,
+    columns: IndexColumns,
+    user: User,
+}
+
+/// Decides on the document and commits what it became.
+pub(super) fn change<T>(
+    batch: &Batch<'_>,
+    organisation: OrganisationId,
+    id: UserId,
+    decide: &mut impl FnMut(&mut User) -> Result<T, Refusal>,
+) -> Result<T> {
+    let mut held = load(batch, organisation, id)?.ok_or(Error::NotFound("user"))?;
+    let outcome = decide(&mut held.user)?;
+    if !held.user.is_unchanged() {
+        replace(batch, held)?;
+    }
+    Ok(outcome)
+}
+
+/// Admits a person to an organisation.
+pub(super) fn create(
+    batch: &Batch<'_>,
+    organisation: OrganisationId,
+    admit: &mut impl FnMut(&mut Organisation) -> Result<User, Refusal>,
+) -> Result<User> {
+    let mut held = organisations::load(batch, organisation)?.ok_or(Error::NotFound("organisation"))?;
+    let mut user = admit(&mut held.organisation)?;
+    if user.organisation != organisation {
+        return Err(Error::Internal(format!("create user: {} belongs to another organisation", user.id)));
+    }
+    let records = user.take_records();
+
+    // First, because it may find a name taken and then nothing else may have been written.
+    insert(batch, &user, audit::newest_after(batch, &records, None))?;
+    audit::append(batch, &records, None)?;
+    organisations::replace(batch, held)?;
+    Ok(user)
+}
+
+fn remove(
+    batch: &Batch<'_>,
+    organisation: OrganisationId,
+    id: UserId,
+    dismiss: &mut impl FnMut(&mut Organisation, &User) -> Result<(), Refusal>,
+) -> Result<()> {
+    let held = load(batch, organisation, id)?.ok_or(Error::NotFound("user"))?;
+    let mut from = organisations::load(batch, organisation)?.ok_or(Error::NotFound("organisation"))?;
+    dismiss(&mut from.organisation, &held.user)?;
+
+    delete(batch, held.pk, held.version)?;
+    audit::keep_departed(batch, organisation, id, held.audit_row)?;
+    organisations::replace(batch, from)
+}
+
+fn load(connection: &Connection, organisation: OrganisationId, id: UserId) -> Result<Option<Held>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT pk, version, audit_row, username_key, email_key, role, is_active, mfa_enabled, locked_methods, body
+         FROM users WHERE id = ?1 AND organisation = ?2",
+    )?;
+    let mut rows = statement.query([id.uuid().into_bytes(), organisation.uuid().into_bytes()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let columns = IndexColumns {
+        username_key: row.get(3)?,
+        email_key: row.get(4)?,
+        role: row.get(5)?,
+        is_active: row.get(6)?,
+        mfa_enabled: row.get(7)?,
+        locked_methods: row.get(8)?,
+    };
+    let user = read(row, 9)?;
+    Ok(Some(Held { pk: row.get(0)?, version: row.get(1)?, audit_row: row.get(2)?, columns, user }))
+}
+
+/// Reads the document of a row. One that cannot be read is an error, never somebody who is not there.
+fn read(row: &Row<'_>, column: usize) -> Result<User> {
+    Ok(User::from_json(row.get_ref(column)?.as_bytes()?)?)
+}
+
+/// Commits a changed document with its events.
+fn replace(batch: &Batch<'_>, held: Held) -> Result<()> {
+    let Held { pk, version, audit_row: previous, columns: before, mut user } = held;
+    let records = user.take_records();
+    let audit_row = audit::newest_after(batch, &records, previous);
+    let columns = IndexColumns::of(&user);
+
+    let replaced = if columns == before {
+        rewrite(batch, pk, version, audit_row, &user)?
+    } else {
+        rewrite_with_columns(batch, pk, version, audit_row, &columns, &user)?
+    };
+    // One thread writes, and it read this version in this very transaction.
+    if !replaced {
+        return Err(overtaken("change user"));
+    }
+    audit::append(batch, &records, previous)
+}
+
+/// Replaces the document if nobody did so since `version`; false when somebody did. Touches no index.
+fn rewrite(batch: &Batch<'_>, pk: i64, version: i64, audit_row: Option<i64>, user: &User) -> Result<bool> {
+    let mut statement = batch.prepare_cached(
+        "UPDATE users SET version = version + 1, audit_row = ?3, updated_at = ?4, body = ?5
+         WHERE pk = ?1 AND version = ?2 RETURNING version",
+    )?;
+    let parameters = params![pk, version, audit_row, user.updated_at.millis(), user.to_json()];
+    Ok(statement.query_row(parameters, |_| Ok(())).optional()?.is_some())
+}
+
+/// Does what somebody would who decided on the version before; true if that went through. For the self-test.
+pub(super) fn rewrite_stale(batch: &Batch<'_>, organisation: OrganisationId, id: UserId) -> Result<bool> {
+    let held = load(batch, organisation, id)?.ok_or(Error::NotFound("user"))?;
+    rewrite(batch, held.pk, held.version - 1, held.audit_row, &held.user)
+}
+
+/// Like [`rewrite`], for the rarer change that lists and look-ups must follow.
+fn rewrite_with_columns(
+    batch: &Batch<'_>,
+    pk: i64,
+    version: i64,
+    audit_row: Option<i64>,
+    columns: &IndexColumns,
+    user: &User,
+) -> Result<bool> {
+    let mut statement = batch.prepare_cached(
+        "UPDATE users SET version = version + 1, audit_row = :audit_row, updated_at = :updated_at, body = :body,
+             username_key = :username_key, email_key = :email_key, role = :role, is_active = :is_active,
+             mfa_enabled = :mfa_enabled, locked_methods = :locked_methods
+         WHERE pk = :pk AND version = :version RETURNING version",
+    )?;
+    let parameters = named_params! {
+        ":pk": pk,
+        ":version": version,
+        ":audit_row": audit_row,
+        ":updated_at": user.updated_at.millis(),
+        ":body": user.to_json(),
+        ":username_key": columns.username_key,
+        ":email_key": columns.email_key,
+        ":role": columns.role,
+        ":is_active": columns.is_active,
+        ":mfa_enabled": columns.mfa_enabled,
+        ":locked_methods": columns.locked_methods,
+    };
+    Ok(statement.query_row(parameters, |_| Ok(())).optional()?.is_some())
+}
+
+fn insert(batch: &Batch<'_>, user: &User, audit_row: Option<i64>) -> Result<()> {
+    let columns = IndexColumns::of(user);
+    let mut statement = batch.prepare_cached(
+        "INSERT INTO users (id, organisation, number, username_key, email_key, role, is_active, mfa_enabled,
+             locked_methods, version, audit_row, updated_at, body)
+         VALUES (:id, :organisation, :number, :username_key, :email_key, :role, :is_active, :mfa_enabled,
+             :locked_methods, 1, :audit_row, :updated_at, :body)",
+    )?;
+    statement.execute(named_params! {
+        ":id": user.id.uuid().into_bytes(),
+        ":organisation": user.organisation.uuid().into_bytes(),
+        ":number": i64::try_from(user.number).ok(),
+        ":username_key": columns.username_key,
+        ":email_key": columns.email_key,
+        ":role": columns.role,
+        ":is_active": columns.is_active,
+        ":mfa_enabled": columns.mfa_enabled,
+        ":locked_methods": columns.locked_methods,
+        ":audit_row": audit_row,
+        ":updated_at": user.updated_at.millis(),
+        ":body": user.to_json(),
+    })?;
+    Ok(())
+}
+
+fn delete(batch: &Batch<'_>, pk: i64, version: i64) -> Result<()> {
+    batch
+        .prepare_cached("DELETE FROM users WHERE pk = ?1 AND version = ?2 RETURNING version")?
+        .query_row([pk, version], |_| Ok(()))
+        .optional()?
+        .ok_or_else(|| overtaken("remove user"))
+}
+
+/// Says that a row changed under the only writer's hands: some other program is at work on the file.
+pub(super) fn overtaken(doing: &str) -> Error {
+    Error::Store(format!("{doing}: another program changed the database; stop that program"))
+}
+
+fn find(connection: &Connection, organisation: OrganisationId, handle: &Handle) -> Result<Option<UserId>> {
+    let (sql, name): (_, &dyn ToSql) = match handle {
+        Handle::Id(id) => (FIND_BY_ID, &id.uuid().into_bytes()),
+        // No number is so large that it would not fit.
+        Handle::Number(number) => (FIND_BY_NUMBER, &i64::try_from(*number).ok()),
+        Handle::Username(key) => (FIND_BY_USERNAME, key),
+        Handle::Email(key) => (FIND_BY_EMAIL, key),
+    };
+    let mut statement = connection.prepare_cached(sql)?;
+    let found =
+        statement.query_row(params![organisation.uuid().into_bytes(), name], |row| row.get(0)).optional()?;
+    Ok(found.map(|id| UserId::from_uuid(Uuid::from_bytes(id))))
+}
+
+const FIND_BY_ID: &str = "SELECT id FROM users WHERE organisation = ?1 AND id = ?2";
+const FIND_BY_NUMBER: &str = "SELECT id FROM users WHERE organisation = ?1 AND number = ?2";
+const FIND_BY_USERNAME: &str = "SELECT id FROM users WHERE organisation = ?1 AND username_key = ?2";
+const FIND_BY_EMAIL: &str = "SELECT id FROM users WHERE organisation = ?1 AND email_key = ?2";
+
+fn list(
+    connection: &Connection,
+    organisation: OrganisationId,
+    filter: &UserFilter,
+    after: Option<Cursor>,
+    limit: usize,
+) -> Result<Page<User>> {
+    if let UserFilter::UsernamePrefix(prefix) = filter {
+        return list_by_username(connection, organisation, prefix, after, limit);
+    }
+    let after = match after {
+        None => -1,
+        Some(Cursor::Number(number)) => number,
+        Some(_) => return Err(Cursor::unknown()),
+    };
+    let (sql, wanted) = match filter {
+        UserFilter::All | UserFilter::UsernamePrefix(_) => (LIST_ALL, 0),
+        UserFilter::Status(status) => (LIST_BY_STATUS, u8::from(*status == Status::Active)),
+        UserFilter::MfaEnabled(is_on) => (LIST_BY_MFA, u8::from(*is_on)),
+        UserFilter::Role(role) => (LIST_BY_ROLE, *role as u8),
+        UserFilter::Locked(method) => (LIST_LOCKED, method.bit()),
+    };
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows =
+        statement.query(params![organisation.uuid().into_bytes(), wanted, after, rows_for(limit)])?;
+    let mut users = Vec::new();
+    while let Some(row) = rows.next()? {
+        users.push((Cursor::Number(row.get(0)?), read(row, 1)?));
+    }
+    Ok(page(users, limit))
+}
+
+const LIST_ALL: &str = "SELECT number, body FROM users
+    WHERE organisation = ?1 AND number > ?3 ORDER BY number LIMIT ?4";
+const LIST_BY_STATUS: &str = "SELECT number, body FROM users
+    WHERE organisation = ?1 AND is_active = ?2 AND number > ?3 ORDER BY number LIMIT ?4";
+const LIST_BY_MFA: &str = "SELECT number, body FROM users
+    WHERE organisation = ?1 AND mfa_enabled = ?2 AND number > ?3 ORDER BY number LIMIT ?4";
+const LIST_BY_ROLE: &str = "SELECT number, body FROM users
+    WHERE organisation = ?1 AND role = ?2 AND number > ?3 ORDER BY number LIMIT ?4";
+// Few people are locked at a time, and the bits stand in the index: the test of a bit reads no document.
+const LIST_LOCKED: &str = "SELECT number, body FROM users
+    WHERE organisation = ?1 AND locked_methods <> 0 AND locked_methods & ?2 <> 0 AND number > ?3
+    ORDER BY number LIMIT ?4";
+
+fn list_by_username(
+    connection: &Connection,
+    organisation: OrganisationId,
+    prefix: &str,
+    after: Option<Cursor>,
+    limit: usize,
+) -> Result<Page<User>> {
+    let after = match after {
+        None => None,
+        Some(Cursor::Username(name)) => Some(name),
+        Some(_) => return Err(Cursor::unknown()),
+    };
+    // Names that begin alike stand together, so the first one that does not ends the list.
+    let (sql, from) = match &after {
+        Some(name) if name.as_str() >= prefix => (LIST_AFTER_USERNAME, name.as_str()),
+        _ => (LIST_FROM_USERNAME, prefix),
+    };
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![organisation.uuid().into_bytes(), from, rows_for(limit)])?;
+    let mut users = Vec::new();
+    while let Some(row) = rows.next()? {
+        let name: String = row.get(0)?;
+        if !name.starts_with(prefix) {
+            break;
+        }
+        users.push((Cursor::Username(name), read(row, 1)?));
+    }
+    Ok(page(users, limit))
+}
+
+const LIST_FROM_USERNAME: &str = "SELECT username_key, body FROM users
+    WHERE organisation = ?1 AND username_key >= ?2 ORDER BY username_key LIMIT ?3";
+const LIST_AFTER_USERNAME: &str = "SELECT username_key, body FROM users
+    WHERE organisation = ?1 AND username_key > ?2 ORDER BY username_key LIMIT ?3";
+
+/// Returns a person's newest audit row, also of somebody who was removed; `None` if nobody like that was ever here.
+pub(super) fn newest_audit_row(
+    connection: &Connection,
+    organisation: OrganisationId,
+    id: UserId,
+) -> Result<Option<i64>> {
+    let mut statement = connection.prepare_cached(NEWEST_AUDIT_ROW)?;
+    let key = [organisation.uuid().into_bytes(), id.uuid().into_bytes()];
+    Ok(statement.query_row(key, |row| row.get(0)).optional()?.flatten())
+}
+
+const NEWEST_AUDIT_ROW: &str = "SELECT audit_row FROM users WHERE organisation = ?1 AND id = ?2
+    UNION ALL SELECT audit_row FROM departed WHERE organisation = ?1 AND id = ?2 LIMIT 1";
+
+/// Returns people after a place in the order they were created in, with that place.
+pub(super) fn after_pk(connection: &Connection, pk: i64, rows: i64) -> Result<Vec<(i64, User)>> {
+    let mut statement = connection.prepare_cached(LIST_BY_PK)?;
+    let mut rows = statement.query([pk, rows])?;
+    let mut users = Vec::new();
+    while let Some(row) = rows.next()? {
+        users.push((row.get(0)?, read(row, 1)?));
+    }
+    Ok(users)
+}
+
+const LIST_BY_PK: &str = "SELECT pk, body FROM users WHERE pk > ?1 ORDER BY pk LIMIT ?2";
+
+/// The statements that find and list people, for the test of their plans.
+#[cfg(test)]
+pub(super) const READINGS: [&str; 13] = [
+    FIND_BY_ID,
+    FIND_BY_NUMBER,
+    FIND_BY_USERNAME,
+    FIND_BY_EMAIL,
+    LIST_ALL,
+    LIST_BY_STATUS,
+    LIST_BY_MFA,
+    LIST_BY_ROLE,
+    LIST_LOCKED,
+    LIST_FROM_USERNAME,
+    LIST_AFTER_USERNAME,
+    NEWEST_AUDIT_ROW,
+    LIST_BY_PK,
+];

@@ -1,0 +1,402 @@
+//! The one thread that writes: it takes what waits, commits it together, and answers after the commit.
+//!
+//! Waiting changes share one durable write, so the cost of `fsync` falls as the load rises, and no change waits for
+//! a timer. While one batch becomes durable the next one gathers.
+
+use super::{
+    directory::Directory,
+    failure::explain,
+    memory::{Effect, Memory},
+};
+use crate::{
+    error::{Error, Result},
+    store::Gauges,
+};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    ops::Deref,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::timeout,
+};
+use tracing::{error, warn};
+
+/// Changes that may wait. Beyond that the server is overloaded, and saying so helps more than a longer queue.
+const QUEUE: usize = 4096;
+/// How long a caller waits for a place in the queue.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The most changes that share a commit.
+const BATCH: usize = 512;
+/// Pages the log may grow by before it is copied into the database.
+const CHECKPOINT_PAGES: u64 = 1000;
+/// How long nothing must happen before the log is emptied.
+const IDLE: Duration = Duration::from_secs(5);
+/// A page in the log, with its header.
+const PAGE_BYTES: u64 = 4096 + 24;
+
+/// The way to the thread that writes.
+pub(super) struct Writer {
+    /// Unbounded, so that sending never blocks a thread of the runtime; `room` bounds it.
+    queue: Sender<Message>,
+    room: Arc<Semaphore>,
+    counters: Arc<Counters>,
+}
+
+enum Message {
+    Command(Box<dyn Command>),
+    Close(oneshot::Sender<()>),
+}
+
+/// What the metrics show of the writer.
+#[derive(Default)]
+struct Counters {
+    commits: AtomicU64,
+    changes: AtomicU64,
+    last_commit_nanos: AtomicU64,
+    log_pages: AtomicU64,
+}
+
+impl Writer {
+    /// Starts the thread. It keeps the directory's lock until it has closed the connection.
+    pub(super) fn start(
+        mut connection: Connection,
+        directory: Directory,
+        memory: Arc<Memory>,
+    ) -> Result<Self> {
+        let (queue, waiting) = crossbeam_channel::unbounded();
+        let room = Arc::new(Semaphore::new(QUEUE));
+        let counters = Arc::new(Counters::default());
+
+        let seen = Arc::clone(&counters);
+        connection.wal_hook(Some(move |_: &mut _, pages| {
+            seen.log_pages.store(u64::try_from(pages).unwrap_or(0), Relaxed);
+            Ok(())
+        }))?;
+        let thread = Thread {
+            connection,
+            _directory: directory,
+            waiting,
+            room: Arc::clone(&room),
+            counters: Arc::clone(&counters),
+            memory,
+            checkpointed: 0,
+            closing: None,
+        };
+        thread::Builder::new()
+            .name("countersign-store".into())
+            .spawn(move || thread.run())
+            .map_err(|error| Error::Store(format!("start the thread that writes: {error}")))?;
+        Ok(Self { queue, room, counters })
+    }
+
+    /// Runs `work` in the next batch and answers once that is durable.
+    ///
+    /// `work` may run more than once. Once it is in the queue it runs, also when nobody waits for the answer any more:
+    /// hanging up does not undo a counted failure.
+    pub(super) async fn commit<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&Batch<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.wait_for_room().await?;
+        let (reply, answer) = oneshot::channel();
+        let command = Box::new(Task { work, outcome: None, reply });
+        self.queue.send(Message::Command(command)).map_err(|_| Error::Busy)?;
+        answer.await.unwrap_or(Err(Error::Busy))
+    }
+
+    async fn wait_for_room(&self) -> Result<()> {
+        let permit = match self.room.try_acquire() {
+            Ok(permit) => permit,
+            Err(_) => match timeout(PATIENCE, self.room.acquire()).await {
+                Ok(Ok(permit)) => permit,
+                Ok(Err(_)) | Err(_) => return Err(Error::Busy),
+            },
+        };
+        // The writer gives it back when it takes the command.
+        permit.forget();
+        Ok(())
+    }
+
+    /// Finishes what waits, empties the log, closes the connection and gives the directory back.
+    pub(super) async fn close(&self) {
+        self.room.close();
+        let (done, closed) = oneshot::channel();
+        if self.queue.send(Message::Close(done)).is_ok() {
+            // An error says that the thread is gone already.
+            let _ = closed.await;
+        }
+    }
+
+    /// Returns what the metrics show.
+    pub(super) fn gauges(&self) -> Gauges {
+        Gauges {
+            commits: self.counters.commits.load(Relaxed),
+            changes: self.counters.changes.load(Relaxed),
+            waiting: self.queue.len() as u64,
+            last_commit_seconds: Duration::from_nanos(self.counters.last_commit_nanos.load(Relaxed))
+                .as_secs_f64(),
+            wal_bytes: self.counters.log_pages.load(Relaxed) * PAGE_BYTES,
+            ..Gauges::default()
+        }
+    }
+}
+
+/// A change, and the caller who waits for it.
+trait Command: Send {
+    /// Runs it; false if it failed. Runs again if the batch was rolled back.
+    fn run(&mut self, batch: &Batch<'_>) -> bool;
+
+    /// Answers the caller: with the outcome of the last run, or with why it was not committed.
+    fn answer(self: Box<Self>, committed: Result<(), String>);
+}
+
+struct Task<T, W> {
+    work: W,
+    outcome: Option<Result<T>>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T: Send, W: FnMut(&Batch<'_>) -> Result<T> + Send> Command for Task<T, W> {
+    fn run(&mut self, batch: &Batch<'_>) -> bool {
+        // The work may be left in any state by a panic, but it is never asked for its state: it runs again or not.
+        let outcome = catch_unwind(AssertUnwindSafe(|| (self.work)(batch)));
+        self.outcome.insert(outcome.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))).is_ok()
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), String>) {
+        let outcome = match (committed, self.outcome) {
+            (Ok(()), Some(outcome)) => outcome,
+            (Ok(()), None) => Err(Error::Internal("a change was answered before it ran".into())),
+            (Err(reason), _) => Err(Error::Store(reason)),
+        };
+        // The caller may have gone away; what is committed stays.
+        let _ = self.reply.send(outcome);
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    error!("a change panicked and was not committed: {text}");
+    Error::Internal(format!("a change panicked: {text}"))
+}
+
+/// The open transaction that commands run in.
+///
+/// Whatever is kept in memory changes only after the commit, so a batch gathers it as effects.
+pub(super) struct Batch<'c> {
+    transaction: Transaction<'c>,
+    newest_row: Cell<i64>,
+    effects: RefCell<Vec<Effect>>,
+}
+
+impl Deref for Batch<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.transaction
+    }
+}
+
+impl<'c> Batch<'c> {
+    fn begin(connection: &'c Connection) -> rusqlite::Result<Self> {
+        let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+        let newest_row = transaction
+            .prepare_cached("SELECT coalesce(max(row), 0) FROM audit")?
+            .query_row([], |row| row.get(0))?;
+        Ok(Self { transaction, newest_row: Cell::new(newest_row), effects: RefCell::default() })
+    }
+
+    /// Returns the number of the newest audit row. With one writer the next ones are known before they are written, so
+    /// a document can name its audit rows in the statement that may still find a name taken.
+    pub(super) fn newest_row(&self) -> i64 {
+        self.newest_row.get()
+    }
+
+    /// Notes that another audit row was written.
+    pub(super) fn set_newest_row(&self, row: i64) {
+        self.newest_row.set(row);
+    }
+
+    /// Has something happen in memory once the batch is durable.
+    pub(super) fn after_commit(&self, effect: Effect) {
+        self.effects.borrow_mut().push(effect);
+    }
+
+    /// Runs `work` as any command would, then takes back all it did.
+    pub(super) fn rehearse<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let (newest_row, effects) = (self.newest_row.get(), self.effects.borrow().len());
+        self.execute_batch("SAVEPOINT rehearsal")?;
+        let outcome = work();
+        self.execute_batch("ROLLBACK TO rehearsal; RELEASE rehearsal")?;
+        self.newest_row.set(newest_row);
+        self.effects.borrow_mut().truncate(effects);
+        outcome
+    }
+
+    /// Runs a command; false if the batch can no longer be committed.
+    ///
+    /// A command that fails before its first write (refused, not found, a name taken, a panicking rule) leaves nothing
+    /// behind, and its error is its answer. One that fails later may have left half a change, and on some errors SQLite
+    /// rolls back by itself.
+    fn run(&self, command: &mut dyn Command) -> bool {
+        let before = self.total_changes();
+        command.run(self) || (self.total_changes() == before && !self.is_autocommit())
+    }
+
+    fn commit(self) -> rusqlite::Result<Vec<Effect>> {
+        // An error drops the transaction, which rolls it back.
+        self.transaction.commit()?;
+        Ok(self.effects.into_inner())
+    }
+}
+
+/// Why a batch was rolled back.
+enum Undone {
+    /// One of its commands failed midway.
+    Spoilt,
+    /// It could not begin or not become durable.
+    Failed(String),
+}
+
+struct Thread {
+    connection: Connection,
+    /// Dropped after the connection: the lock outlives the last write.
+    _directory: Directory,
+    waiting: Receiver<Message>,
+    room: Arc<Semaphore>,
+    counters: Arc<Counters>,
+    memory: Arc<Memory>,
+    /// The pages in the log when it was last copied.
+    checkpointed: u64,
+    closing: Option<oneshot::Sender<()>>,
+}
+
+impl Thread {
+    fn run(mut self) {
+        while let Some(message) = self.next() {
+            let commands = self.gather(message);
+            self.settle(commands);
+            if self.log_has_grown() {
+                self.checkpoint("PASSIVE");
+            }
+        }
+        self.empty_log();
+        let closing = self.closing.take();
+        drop(self);
+        if let Some(closed) = closing {
+            let _ = closed.send(());
+        }
+    }
+
+    /// Waits for a message; `None` once there will be no more.
+    fn next(&mut self) -> Option<Message> {
+        if self.closing.is_some() {
+            return self.waiting.try_recv().ok();
+        }
+        match self.waiting.recv_timeout(IDLE) {
+            Ok(message) => Some(message),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => {
+                self.empty_log();
+                self.waiting.recv().ok()
+            }
+        }
+    }
+
+    /// Takes what else waits. Waiting for more would only delay those who are here.
+    fn gather(&mut self, first: Message) -> Vec<Box<dyn Command>> {
+        let mut commands = Vec::new();
+        let mut next = Some(first);
+        while let Some(message) = next {
+            match message {
+                Message::Command(command) => commands.push(command),
+                Message::Close(done) => self.closing = Some(done),
+            }
+            next = if commands.len() < BATCH { self.waiting.try_recv().ok() } else { None };
+        }
+        self.room.add_permits(commands.len());
+        commands
+    }
+
+    /// Commits commands together and answers them. If one fails midway each runs again in a transaction of its own, so
+    /// that only that one gets the error.
+    fn settle(&mut self, mut commands: Vec<Box<dyn Command>>) {
+        if commands.is_empty() {
+            return;
+        }
+        match self.attempt(&mut commands) {
+            Ok(effects) => {
+                self.counters.commits.fetch_add(1, Relaxed);
+                self.counters.changes.fetch_add(commands.len() as u64, Relaxed);
+                self.memory.apply(effects);
+                commands.into_iter().for_each(|command| command.answer(Ok(())));
+            }
+            // Alone it was; its outcome is the error it failed with.
+            Err(Undone::Spoilt) if commands.len() == 1 => {
+                commands.into_iter().for_each(|command| command.answer(Ok(())));
+            }
+            Err(Undone::Spoilt) => commands.into_iter().for_each(|command| self.settle(vec![command])),
+            Err(Undone::Failed(reason)) => {
+                commands.into_iter().for_each(|command| command.answer(Err(reason.clone())));
+            }
+        }
+    }
+
+    fn attempt(&self, commands: &mut [Box<dyn Command>]) -> Result<Vec<Effect>, Undone> {
+        let failed = |doing| move |error| Undone::Failed(explain(doing, &error).to_string());
+        let batch = Batch::begin(&self.connection).map_err(failed("begin"))?;
+        for command in commands {
+            if !batch.run(command.as_mut()) {
+                return Err(Undone::Spoilt);
+            }
+        }
+        let start = Instant::now();
+        let effects = batch.commit().map_err(failed("commit"))?;
+        let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.counters.last_commit_nanos.store(nanos, Relaxed);
+        Ok(effects)
+    }
+
+    fn log_has_grown(&self) -> bool {
+        let pages = self.counters.log_pages.load(Relaxed);
+        // Fewer than last time: the log was begun anew.
+        pages.checked_sub(self.checkpointed).unwrap_or(pages) >= CHECKPOINT_PAGES
+    }
+
+    fn empty_log(&mut self) {
+        if self.counters.log_pages.load(Relaxed) == 0 {
+            return;
+        }
+        // A reader in the way is no reason to keep changes waiting; the next time will do.
+        let hurry = self.connection.busy_timeout(Duration::ZERO);
+        self.checkpoint("TRUNCATE");
+        let patience = self.connection.busy_timeout(Duration::from_secs(1));
+        if let Err(error) = hurry.and(patience) {
+            warn!("set the store's patience: {error}");
+        }
+    }
+
+    /// Copies the log into the database. Nobody waits for it: what is in the log is durable already.
+    fn checkpoint(&mut self, mode: &str) {
+        let pages = self
+            .connection
+            .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get::<_, i64>(1));
+        match pages {
+            Ok(pages) => self.counters.log_pages.store(u64::try_from(pages).unwrap_or(0), Relaxed),
+            Err(error) => warn!("{}", explain("copy the log into the database", &error)),
+        }
+        self.checkpointed = self.counters.log_pages.load(Relaxed);
+    }
+}
