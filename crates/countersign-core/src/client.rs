@@ -33,8 +33,9 @@ pub struct Client {
     pub secrets: Vec<StoredSecret>,
     /// When it was created.
     pub created_at: Timestamp,
-    /// Tokens issued before this are refused: moved forward when the client is disabled or loses a scope.
-    pub tokens_valid_from: Timestamp,
+    /// When it was last disabled or lost a scope: its tokens of that second and before are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_cut_at: Option<Timestamp>,
 }
 
 /// A client's secret as it is stored: 256 random bits need no slow hash.
@@ -112,6 +113,12 @@ impl Client {
         self.secrets.push(secret);
     }
 
+    /// Tells whether a token issued to it at a time is still good. Tokens carry whole seconds, so the cut does too.
+    pub fn honours_token_of(&self, issued_at: Timestamp) -> bool {
+        let was_cut = self.tokens_cut_at.is_some_and(|cut| issued_at.seconds() <= cut.seconds());
+        self.status == Status::Active && !was_cut
+    }
+
     /// Returns how far up the ladder it reaches.
     pub fn rank(&self) -> Rank {
         Rank::Client { admin: self.scopes.contains(&Scope::Admin) }
@@ -147,7 +154,7 @@ mod tests {
             status: Status::Active,
             secrets: vec![stored(1, id, START)],
             created_at: START,
-            tokens_valid_from: START,
+            tokens_cut_at: None,
         }
     }
 

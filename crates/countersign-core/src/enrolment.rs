@@ -13,7 +13,7 @@ use crate::{
     policy::Policy,
     profile::Label,
     refusal::Refusal,
-    user::User,
+    user::{Status, User},
 };
 
 /// Seals the secret of one factor of one person.
@@ -87,6 +87,7 @@ impl User {
         call: &Call,
     ) -> Result<(), Refusal> {
         self.check_managed_by_another(call)?;
+        self.drop_expired_factors(call);
         self.check_room_for(proof.kind(), policy)?;
 
         let note = Note::new(Action::FactorImported).factor(id).kind(proof.kind());
@@ -226,7 +227,14 @@ impl User {
         let Proof::Hotp(hotp) = &held.proof else {
             return Err(Refusal::WrongState("not counter-based"));
         };
+        if self.status == Status::Disabled {
+            return Err(Refusal::UserDisabled);
+        }
+        if !policy.allows(Kind::Hotp) {
+            return Err(Refusal::KindForbidden(Kind::Hotp));
+        }
         if let Some(until) = self.locks.is_locked(Method::Token, call.now) {
+            self.record(call, Note::new(Action::VerifyRejected).method(Method::Token).reason("locked"));
             return Ok(Resync::Locked(until));
         }
         let secret = self.open_secret(id, &held.proof, keys)?;

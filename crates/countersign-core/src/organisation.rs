@@ -152,7 +152,7 @@ impl Organisation {
             status: Status::Active,
             secrets: vec![secret],
             created_at: call.now,
-            tokens_valid_from: call.now,
+            tokens_cut_at: None,
         });
         self.record(call, note);
         Ok(())
@@ -167,13 +167,13 @@ impl Organisation {
         }
         if let Some(scopes) = patch.scopes {
             if !client.scopes.is_subset(&scopes) {
-                client.tokens_valid_from = call.now;
+                client.tokens_cut_at = Some(call.now);
             }
             client.scopes = scopes;
         }
         if let Some(status) = patch.status {
             if status == Status::Disabled {
-                client.tokens_valid_from = call.now;
+                client.tokens_cut_at = Some(call.now);
             }
             client.status = status;
         }
@@ -275,7 +275,7 @@ mod tests {
     }
 
     fn admin() -> Call {
-        by(Rank::Person(Role::Admin))
+        by(Rank::Person { role: Role::Admin, second_factor: true })
     }
 
     fn admit(
@@ -333,7 +333,7 @@ mod tests {
         let above = |role| Err(Refusal::RoleAboveYours(role));
 
         for (rank, role) in [
-            (Rank::Person(Role::Admin), Role::Owner),
+            (Rank::Person { role: Role::Admin, second_factor: true }, Role::Owner),
             (Rank::Client { admin: false }, Role::Admin),
             (Rank::Themselves { second_factor: true }, Role::Member),
             (Rank::Nobody, Role::Member),
@@ -366,7 +366,10 @@ mod tests {
         let own = Actor::User(user.id);
         let rank = Rank::Themselves { second_factor: true };
 
-        assert_eq!(organisation.dismiss(&user, &by(Rank::Person(Role::Helpdesk))), above);
+        assert_eq!(
+            organisation.dismiss(&user, &by(Rank::Person { role: Role::Helpdesk, second_factor: true })),
+            above
+        );
         for call in [Call { actor: own, ..admin() }, Call { actor: own, ..by(rank) }] {
             assert!(matches!(organisation.dismiss(&user, &call), Err(Refusal::Invalid(_))));
         }
@@ -380,7 +383,11 @@ mod tests {
         let refused = Err(Refusal::RoleAboveYours(Role::Admin));
         let before = organisation.clone();
 
-        for rank in [Rank::Person(Role::Helpdesk), Rank::Client { admin: false }, Rank::Nobody] {
+        for rank in [
+            Rank::Person { role: Role::Helpdesk, second_factor: true },
+            Rank::Client { admin: false },
+            Rank::Nobody,
+        ] {
             let call = by(rank);
             let added = organisation.add_client(id, name.clone(), BTreeSet::new(), secret(2), &call);
             assert_eq!(added, refused);
@@ -395,24 +402,25 @@ mod tests {
     #[test]
     fn taking_a_scope_or_disabling_ends_a_clients_tokens() {
         let call = admin();
-        let changed = |patch: ClientPatch| {
+        let honours = |patch: ClientPatch, issued_at: Timestamp| {
             let mut organisation = with_client([Scope::Verify, Scope::ReadUsers]);
             organisation.update_client(CLIENT, patch, &call).expect("update");
-            organisation.client(CLIENT).expect("client").tokens_valid_from
+            organisation.client(CLIENT).expect("client").honours_token_of(issued_at)
         };
         let scopes = |scopes: &[Scope]| ClientPatch {
             scopes: Some(scopes.iter().copied().collect()),
             ..ClientPatch::default()
         };
+        let status = |status| ClientPatch { status: Some(status), ..ClientPatch::default() };
+        let later = call.now.after(Duration::from_secs(1));
 
-        assert_eq!(changed(scopes(&[Scope::Verify])), call.now);
-        assert_eq!(changed(scopes(&[Scope::Verify, Scope::Admin])), call.now);
-        assert_eq!(
-            changed(ClientPatch { status: Some(Status::Disabled), ..ClientPatch::default() }),
-            call.now
-        );
-        assert_eq!(changed(scopes(&[Scope::Verify, Scope::ReadUsers, Scope::Admin])), START);
-        assert_eq!(changed(ClientPatch { status: Some(Status::Active), ..ClientPatch::default() }), START);
+        for cutting in [scopes(&[Scope::Verify]), scopes(&[Scope::Verify, Scope::Admin])] {
+            assert!(!honours(cutting.clone(), call.now), "a token of the same second is refused");
+            assert!(honours(cutting, later));
+        }
+        assert!(!honours(status(Status::Disabled), later), "a disabled client has no tokens");
+        assert!(honours(scopes(&[Scope::Verify, Scope::ReadUsers, Scope::Admin]), call.now));
+        assert!(honours(status(Status::Active), call.now));
     }
 
     #[test]

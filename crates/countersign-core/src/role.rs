@@ -224,7 +224,12 @@ impl fmt::Display for Scope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rank {
     /// A person acts with their highest role.
-    Person(Role),
+    Person {
+        /// The role.
+        role: Role,
+        /// Whether their session was opened with a second factor.
+        second_factor: bool,
+    },
     /// A service client acts as an administrator with the scope `admin`, else as the help desk.
     Client {
         /// Whether it has the scope `admin`.
@@ -258,9 +263,22 @@ impl Rank {
         if reaches { Ok(()) } else { Err(Refusal::AboveYourRank(target)) }
     }
 
-    /// Refuses to give or take a role above one's own.
+    /// Tells whether the caller's session was opened with a second factor; who has no session needs none.
+    pub const fn has_second_factor(self) -> bool {
+        match self {
+            Self::Person { second_factor, .. } | Self::Themselves { second_factor } => second_factor,
+            Self::Client { .. } | Self::System => true,
+            Self::Nobody => false,
+        }
+    }
+
+    /// Refuses to give or take a role above one's own. A client without the scope `admin` makes members only.
     pub fn check_grant(self, role: Role) -> Result<(), Refusal> {
-        match self.role() {
+        let highest = match self {
+            Self::Client { admin: false } => Some(Role::Member),
+            _ => self.role(),
+        };
+        match highest {
             Some(own) if own >= role => Ok(()),
             _ => Err(Refusal::RoleAboveYours(role)),
         }
@@ -268,7 +286,7 @@ impl Rank {
 
     const fn role(self) -> Option<Role> {
         match self {
-            Self::Person(role) => Some(role),
+            Self::Person { role, .. } => Some(role),
             Self::Client { admin: true } => Some(Role::Admin),
             Self::Client { admin: false } => Some(Role::Helpdesk),
             Self::System => Some(Role::Owner),
@@ -281,22 +299,26 @@ impl Rank {
 mod tests {
     use super::*;
 
+    fn person(role: Role) -> Rank {
+        Rank::Person { role, second_factor: true }
+    }
+
     #[test]
     fn nobody_acts_on_somebody_above_them() {
         for (index, own) in Role::ALL.into_iter().enumerate() {
             for target in &Role::ALL[index + 1..] {
-                assert!(Rank::Person(own).check_act_on(*target).is_err(), "{own} on {target}");
+                assert!(person(own).check_act_on(*target).is_err(), "{own} on {target}");
             }
         }
     }
 
     #[test]
     fn the_help_desk_acts_on_members_only_and_an_owner_on_all() {
-        assert!(Rank::Person(Role::Helpdesk).check_act_on(Role::Member).is_ok());
-        assert!(Rank::Person(Role::Helpdesk).check_act_on(Role::Helpdesk).is_err());
-        assert!(Rank::Person(Role::Helpdesk).check_act_on(Role::Auditor).is_err());
-        assert!(Rank::Person(Role::Auditor).check_act_on(Role::Member).is_err());
-        assert!(Role::ALL.into_iter().all(|target| Rank::Person(Role::Owner).check_act_on(target).is_ok()));
+        assert!(person(Role::Helpdesk).check_act_on(Role::Member).is_ok());
+        assert!(person(Role::Helpdesk).check_act_on(Role::Helpdesk).is_err());
+        assert!(person(Role::Helpdesk).check_act_on(Role::Auditor).is_err());
+        assert!(person(Role::Auditor).check_act_on(Role::Member).is_err());
+        assert!(Role::ALL.into_iter().all(|target| person(Role::Owner).check_act_on(target).is_ok()));
         assert!(Rank::Nobody.check_act_on(Role::Member).is_err());
     }
 
@@ -310,8 +332,10 @@ mod tests {
 
     #[test]
     fn nobody_grants_a_role_above_their_own() {
-        assert!(Rank::Person(Role::Admin).check_grant(Role::Admin).is_ok());
-        assert!(Rank::Person(Role::Admin).check_grant(Role::Owner).is_err());
+        assert!(person(Role::Admin).check_grant(Role::Admin).is_ok());
+        assert!(person(Role::Admin).check_grant(Role::Owner).is_err());
+        assert!(Rank::Client { admin: true }.check_grant(Role::Admin).is_ok());
+        assert!(Rank::Client { admin: false }.check_grant(Role::Helpdesk).is_err());
     }
 
     #[test]

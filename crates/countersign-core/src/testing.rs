@@ -135,7 +135,7 @@ impl Person {
     pub(crate) fn staff(&self, role: Role) -> Call {
         Call {
             actor: Actor::User(UserId::from_uuid(Uuid::from_u128(8))),
-            rank: Rank::Person(role),
+            rank: Rank::Person { role, second_factor: true },
             ..Call::system(self.now)
         }
     }

@@ -243,6 +243,8 @@ impl User {
             // An open login could enrol a factor and become a session without any code being judged.
             self.logins.clear();
             self.end_sessions(None, call);
+            // Nor may the retry of an earlier attempt be told that it was accepted.
+            self.requests.clear();
         }
         self.status = status;
         Ok(())
@@ -286,6 +288,7 @@ impl User {
         self.emergency = None;
         self.locks = Locks::default();
         self.logins.clear();
+        self.requests.clear();
         self.end_sessions(None, call);
         self.record(call, note);
         Ok(())
@@ -319,13 +322,15 @@ impl User {
     /// A session without a second factor may enrol the first one, but not touch what is there (NIST SP 800-63B-4 §4.1.2:
     /// authenticate at the level of the new factor before binding it).
     pub fn check_managed_by(&self, call: &Call) -> Result<(), Refusal> {
-        match call.rank {
-            Rank::Themselves { .. } if self.status == Status::Disabled => Err(Refusal::UserDisabled),
-            Rank::Themselves { second_factor } if !second_factor && self.has_active_factor() => {
-                Err(Refusal::SecondFactorNeeded)
-            }
-            rank => rank.check_act_on(self.roles.highest()),
+        let themselves = matches!(call.rank, Rank::Themselves { .. });
+        if themselves && self.status == Status::Disabled {
+            return Err(Refusal::UserDisabled);
         }
+        // A staff role is no way around this: who acts on themselves by it proves no more.
+        if (themselves || self.is_actor(call)) && self.has_active_factor() && !call.rank.has_second_factor() {
+            return Err(Refusal::SecondFactorNeeded);
+        }
+        call.rank.check_act_on(self.roles.highest())
     }
 
     /// Like [`User::check_managed_by`], for what nobody does for themselves, not even by a right over others.
@@ -385,7 +390,8 @@ impl User {
 
     fn from_older_json(bytes: &[u8]) -> Result<Self, Unreadable> {
         let mut document: Map<String, Value> = serde_json::from_slice(bytes).map_err(Unreadable::from)?;
-        let schema = document.get("schema").and_then(Value::as_u64).unwrap_or(0);
+        let schema = document.get("schema").and_then(Value::as_u64);
+        let schema = schema.ok_or_else(|| Unreadable("it has no schema number".into()))?;
         if schema > u64::from(SCHEMA) {
             return Err(Unreadable(format!(
                 "its schema {schema} is newer than {SCHEMA}, which this version knows"
@@ -547,6 +553,24 @@ mod tests {
 
         assert_eq!(person.user.update(demoted.clone(), &themselves), Err(Refusal::LastOwner));
         assert_eq!(person.user.update(demoted, &another), Ok(()));
+    }
+
+    #[test]
+    fn a_staff_role_is_no_way_around_ones_own_second_factor() {
+        let mut person = Person::new();
+        let by_role = |second_factor| Call {
+            actor: crate::event::Actor::User(person.user.id),
+            rank: Rank::Person { role: Role::Admin, second_factor },
+            ..Call::system(person.now)
+        };
+        let (weak, strong) = (by_role(false), by_role(true));
+
+        assert_eq!(person.user.reset(&person.policy, &weak), Err(Refusal::SecondFactorNeeded));
+        assert_eq!(
+            person.user.delete_factor(person.totp, &person.policy, &weak),
+            Err(Refusal::SecondFactorNeeded)
+        );
+        assert_eq!(person.user.delete_factor(person.totp, &person.policy, &strong), Ok(()));
     }
 
     #[test]

@@ -4,16 +4,14 @@ use crate::{
     clock::Clock,
     config::Config,
     error::{Error, Result},
-    http::{
-        forwarded::TrustedProxies,
-        limit::{Rate, RateLimits, Rates},
-    },
     keys::{Keys, MASTER_KEY_FILE, MasterKey},
     service::{passwords::Passwords, tokens::Tokens},
     store::{Store, sqlite::Sqlite},
     telemetry::Metrics,
 };
-use countersign_core::{Call, Handle, Organisation, OrganisationId, Policy, Refusal, Timestamp, User, UserId};
+use countersign_core::{
+    Call, Handle, Organisation, OrganisationId, Policy, Refusal, Timestamp, User, UserId,
+};
 use std::{fs, path::Path, sync::Arc};
 
 /// The application. Shared by all requests; nothing in it belongs to one.
@@ -30,10 +28,6 @@ pub struct App {
     pub tokens: Tokens,
     /// The bounded pool of slow hashes.
     pub passwords: Passwords,
-    /// How many requests are taken.
-    pub limits: RateLimits,
-    /// Proxies that are believed when they say who calls.
-    pub proxies: TrustedProxies,
     /// What is counted.
     pub metrics: Metrics,
 }
@@ -69,9 +63,6 @@ impl App {
         Ok(Self {
             tokens: Tokens::new(&keys, config.issuer()),
             passwords: Passwords::new(),
-            limits: RateLimits::new(&rates(&config)),
-            proxies: TrustedProxies::parse(&config.server.trusted_proxies)
-                .map_err(|error| Error::Store(format!("read server.trusted_proxies: {error}")))?,
             metrics: Metrics::new(),
             store,
             keys,
@@ -131,18 +122,5 @@ async fn open_keys(store: &Store, configured: Option<&Path>, data: &Path, now: T
             master.write(&data.join(MASTER_KEY_FILE))?;
             Keys::create(store, &master, now).await
         }
-    }
-}
-
-/// A burst of twice the rate lets a page of requests through at once.
-fn rates(config: &Config) -> Rates {
-    let rate = |count: u32| match count {
-        0 => Rate::UNLIMITED,
-        count => Rate::per_second(count, count.saturating_mul(2)),
-    };
-    Rates {
-        per_address: rate(config.limits.per_address),
-        per_client: rate(config.limits.per_client),
-        sign_in: rate(config.limits.sign_ins),
     }
 }

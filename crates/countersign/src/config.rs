@@ -199,9 +199,9 @@ impl Config {
                 override_key(&mut table, &name, path, &value)?;
             }
         }
-        let config: Self = Value::Table(table)
-            .try_into()
-            .map_err(|error: toml::de::Error| Error::Store(format!("read configuration: {}", error.message())))?;
+        let config: Self = Value::Table(table).try_into().map_err(|error: toml::de::Error| {
+            Error::Store(format!("read configuration: {}", error.message()))
+        })?;
         config.validate()?;
         Ok(config)
     }

@@ -1,11 +1,6 @@
 //! What can go wrong in a use case or the store. Knows nothing of HTTP or the command line.
 
-use countersign_core::{
-    Refusal,
-    keyring::KeyError,
-    refusal::Invalid,
-    user::Unreadable,
-};
+use countersign_core::{Refusal, keyring::KeyError, refusal::Invalid, user::Unreadable};
 use std::time::Duration;
 
 /// The result of a use case or a store operation.

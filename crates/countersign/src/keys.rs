@@ -10,7 +10,7 @@ use crate::{
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
     hkdf, hmac,
-    signature::{Ed25519KeyPair, KeyPair, UnparsedPublicKey, ED25519},
+    signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey},
 };
 use countersign_core::{
     Keyring, Secret, Timestamp,
@@ -76,13 +76,15 @@ impl MasterKey {
 
     fn read(path: &Path) -> Result<Self> {
         let shown = path.display();
-        let mode = fs::metadata(path).map_err(|error| key_error(format!("read key file {shown}: {error}")))?;
+        let mode =
+            fs::metadata(path).map_err(|error| key_error(format!("read key file {shown}: {error}")))?;
         if mode.permissions().mode() & 0o077 != 0 {
             return Err(key_error(format!(
                 "read key file {shown}: others may read it; set its mode to 0600 (chmod 600 {shown})"
             )));
         }
-        let text = fs::read_to_string(path).map_err(|error| key_error(format!("read key file {shown}: {error}")))?;
+        let text =
+            fs::read_to_string(path).map_err(|error| key_error(format!("read key file {shown}: {error}")))?;
         Self::parse(&text, &shown.to_string())
     }
 
@@ -239,24 +241,29 @@ impl Keys {
     /// Opens the stored keys; refuses a wrong master key before anything is decided with it.
     pub async fn open(store: &Store, master: &MasterKey) -> Result<Self> {
         let body = store.meta(KEYS_ENTRY).await?.ok_or_else(|| {
-            key_error("open keys: the database has none; run `countersign init` on an empty data directory".into())
+            key_error(
+                "open keys: the database has none; run `countersign init` on an empty data directory".into(),
+            )
         })?;
         Self::unwrap(&body, master)
     }
 
     fn unwrap(body: &[u8], master: &MasterKey) -> Result<Self> {
-        let stored: StoredKeys = serde_json::from_slice(body)
-            .map_err(|error| key_error(format!("read stored keys: not as expected at column {}", error.column())))?;
+        let stored: StoredKeys = serde_json::from_slice(body).map_err(|error| {
+            key_error(format!("read stored keys: not as expected at column {}", error.column()))
+        })?;
         if stored.master != master_check(master) {
             return Err(key_error(
-                "open keys: this is not the master key the database was made with; restore the right one".into(),
+                "open keys: this is not the master key the database was made with; restore the right one"
+                    .into(),
             ));
         }
         let mut data = HashMap::new();
         for key in &stored.data {
             data.insert(key.id, DataKey::new(unwrap_key(master, key)?.expose()));
         }
-        let current = stored.data.iter().map(|key| key.id).max().ok_or_else(|| key_error("open keys: none".into()))?;
+        let current =
+            stored.data.iter().map(|key| key.id).max().ok_or_else(|| key_error("open keys: none".into()))?;
         let ring = Ring { data: &data, current };
         let canary = ring.open(&canary_binding(), &stored.canary)?;
         if canary.expose() != CANARY {
@@ -330,7 +337,8 @@ impl Keyring for Ring<'_> {
 /// Lays a sealed value out as nonce, cipher text, tag.
 fn seal_with(key: &RandomizedNonceKey, bound: &[u8], plain: &[u8]) -> Result<Vec<u8>, KeyError> {
     let mut text = plain.to_vec();
-    let nonce = key.seal_in_place_append_tag(Aad::from(bound), &mut text).map_err(|_| KeyError::CannotSeal)?;
+    let nonce =
+        key.seal_in_place_append_tag(Aad::from(bound), &mut text).map_err(|_| KeyError::CannotSeal)?;
     Ok([nonce.as_ref(), &text[..]].concat())
 }
 

@@ -4,12 +4,14 @@
 //! back.
 
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod error;
 pub mod http;
 pub mod keys;
 pub mod qr;
+pub mod running;
 pub mod service;
 pub mod store;
 pub mod telemetry;

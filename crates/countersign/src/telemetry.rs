@@ -20,13 +20,15 @@ use tracing_subscriber::EnvFilter;
 
 /// Starts logging to standard error. Codes, secrets, tokens and addresses never reach it: their types do not print.
 pub fn start_logging(log: &Log) -> Result<()> {
-    let filter = EnvFilter::try_new(&log.filter)
-        .map_err(|error| Error::Store(format!("read log.filter: {error}")))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter =
+        EnvFilter::try_new(&log.filter).map_err(|error| Error::Store(format!("read log.filter: {error}")))?;
+    let is_terminal = std::io::stderr().is_terminal();
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal);
     let is_json = match log.format {
         LogFormat::Json => true,
         LogFormat::Pretty => false,
-        LogFormat::Auto => !std::io::stderr().is_terminal(),
+        LogFormat::Auto => !is_terminal,
     };
     let started = if is_json {
         builder.json().flatten_event(true).try_init()

@@ -3,17 +3,16 @@
 //! [`May`] is a caller who has a permission; [`Myself`] a signed-in person about themselves. A token for the second step
 //! of a sign-in is neither, and no extractor makes anything of it.
 
-use super::{SharedApp, problem::Problem, request::RequestInfo};
+use super::{SharedApp, Web, problem::Problem, request::RequestInfo};
 use crate::{
     app::Asker,
     error::Error,
     service::{clients, organisations, tokens::Holder},
 };
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Query};
 use countersign_core::{
     Call, Client, ClientId, Organisation, Permission, Rank, Scope, SessionId, Timestamp, User, UserId,
-    event::Actor,
-    user::Status,
+    event::Actor, user::Status,
 };
 use data_encoding::BASE64;
 use http::{StatusCode, header, request::Parts};
@@ -67,14 +66,14 @@ pub struct May<P: Permit> {
     permit: PhantomData<P>,
 }
 
-impl<P: Permit> FromRequestParts<SharedApp> for May<P> {
+impl<P: Permit> FromRequestParts<Web> for May<P> {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &SharedApp) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Problem> {
         let info = RequestInfo::of(parts);
-        let caller = Caller::authenticate(parts, app, &info).await?;
+        let caller = Caller::authenticate(parts, web, &info).await?;
         caller.check_permission(P::PERMISSION)?;
-        let organisation = caller.chosen_organisation(parts, app).await?;
+        let organisation = caller.chosen_organisation(parts, &web.app).await?;
         let call = info.call(caller.actor(), caller.rank());
         Ok(Self { asker: Asker { organisation, call }, permit: PhantomData })
     }
@@ -90,19 +89,20 @@ pub struct Myself {
     pub session: SessionId,
 }
 
-impl FromRequestParts<SharedApp> for Myself {
+impl FromRequestParts<Web> for Myself {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &SharedApp) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Problem> {
         let info = RequestInfo::of(parts);
-        match Caller::authenticate(parts, app, &info).await? {
+        match Caller::authenticate(parts, web, &info).await? {
             Caller::Person { organisation, user, session, second_factor } => {
                 let call = info.call(Actor::User(user.id), Rank::Themselves { second_factor });
                 Ok(Self { asker: Asker { organisation, call }, id: user.id, session })
             }
-            Caller::Client { .. } => {
-                Err(Problem::forbidden("people_only", "this is for signed-in people, not for service clients"))
-            }
+            Caller::Client { .. } => Err(Problem::forbidden(
+                "people_only",
+                "this is for signed-in people, not for service clients",
+            )),
         }
     }
 }
@@ -129,10 +129,28 @@ impl AuthenticatedClient {
     }
 
     /// Checks an id and a secret. `None` if they are not a client's.
-    pub async fn check(app: &SharedApp, id: &str, secret: &str, now: Timestamp) -> Result<Option<Self>, Error> {
+    pub async fn check(
+        app: &SharedApp,
+        id: &str,
+        secret: &str,
+        now: Timestamp,
+    ) -> Result<Option<Self>, Error> {
         let Ok(id) = id.parse() else { return Ok(None) };
         let organisation = clients::authenticate(app, id, secret, now).await?;
         Ok(organisation.map(|organisation| Self { organisation, id }))
+    }
+}
+
+/// A request to sign in, within what its address may try.
+pub struct WithinSignInLimit;
+
+impl FromRequestParts<Web> for WithinSignInLimit {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Problem> {
+        let info = RequestInfo::of(parts);
+        web.limits.check_sign_in(info.ip).map_err(|retry| Problem::too_many(&retry))?;
+        Ok(Self)
     }
 }
 
@@ -143,28 +161,31 @@ enum Caller {
 }
 
 impl Caller {
-    async fn authenticate(parts: &Parts, app: &SharedApp, info: &RequestInfo) -> Result<Self, Problem> {
+    async fn authenticate(parts: &Parts, web: &Web, info: &RequestInfo) -> Result<Self, Problem> {
         let header = parts.headers.get(header::AUTHORIZATION).ok_or_else(|| {
             Problem::unauthorised("credentials_missing", "send Authorization: Bearer with an access token")
         })?;
         let text = header.to_str().map_err(|_| invalid_token())?;
         let caller = match text.split_once(' ') {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                Self::by_token(app, token.trim(), info.now).await?
+                Self::by_token(&web.app, token.trim(), info.now).await?
             }
             Some((scheme, pair)) if scheme.eq_ignore_ascii_case("basic") => {
-                Self::by_secret(app, pair.trim(), info).await?
+                Self::by_secret(web, pair.trim(), info).await?
             }
             _ => return Err(invalid_token()),
         };
-        app.limits.check_client(caller.key()).map_err(|retry| Problem::too_many(&retry))?;
+        web.limits.check_client(caller.key()).map_err(|retry| Problem::too_many(&retry))?;
         Ok(caller)
     }
 
     async fn by_token(app: &SharedApp, token: &str, now: Timestamp) -> Result<Self, Problem> {
         let Some(bearer) = app.tokens.access(token, now) else {
             return Err(if app.tokens.second_step(token, now).is_some() {
-                Problem::unauthorised("second_step_required", "finish signing in with your second factor first")
+                Problem::unauthorised(
+                    "second_step_required",
+                    "finish signing in with your second factor first",
+                )
             } else {
                 invalid_token()
             });
@@ -176,8 +197,7 @@ impl Caller {
         match &bearer.holder {
             Holder::Client(id, scopes) => {
                 let client = organisation.client(*id).ok_or_else(invalid_token)?;
-                // Tokens carry whole seconds, so one issued in the second of the cut is refused as well.
-                if client.status == Status::Disabled || bearer.issued_at.seconds() < client.tokens_valid_from.seconds() {
+                if !client.honours_token_of(bearer.issued_at) {
                     return Err(invalid_token());
                 }
                 let (id, rank) = (*id, client.rank());
@@ -196,11 +216,11 @@ impl Caller {
         }
     }
 
-    async fn by_secret(app: &SharedApp, pair: &str, info: &RequestInfo) -> Result<Self, Problem> {
+    async fn by_secret(web: &Web, pair: &str, info: &RequestInfo) -> Result<Self, Problem> {
         let (id, secret) = basic(pair).ok_or_else(invalid_client)?;
-        let Some(client) = AuthenticatedClient::check(app, &id, &secret, info.now).await? else {
+        let Some(client) = AuthenticatedClient::check(&web.app, &id, &secret, info.now).await? else {
             // Guessing is slowed by address; a right secret never pays for it.
-            app.limits.check_sign_in(info.ip).map_err(|retry| Problem::too_many(&retry))?;
+            web.limits.check_sign_in(info.ip).map_err(|retry| Problem::too_many(&retry))?;
             return Err(invalid_client());
         };
         let (scopes, rank) = match client.client() {
@@ -217,24 +237,32 @@ impl Caller {
                 Some(scope) => {
                     Err(Problem::forbidden("insufficient_scope", format!("this needs the scope {scope}")))
                 }
-                None => Err(Problem::forbidden("people_only", "this is for signed-in people, not for service clients")),
+                None => Err(Problem::forbidden(
+                    "people_only",
+                    "this is for signed-in people, not for service clients",
+                )),
             },
             Self::Person { user, .. } if user.roles.highest().allows(permission) => Ok(()),
             Self::Person { .. } => {
                 let name = permission.name();
-                Err(Problem::forbidden("role_too_low", format!("your role does not have the permission {name}")))
+                Err(Problem::forbidden(
+                    "role_too_low",
+                    format!("your role does not have the permission {name}"),
+                ))
             }
         }
     }
 
     /// An owner may name another organisation by `?organisation=`; everybody else only their own.
+    ///
+    /// A name that cannot be read is refused: acting in one's own organisation instead would be a bad surprise.
     async fn chosen_organisation(
         &self,
         parts: &Parts,
         app: &SharedApp,
     ) -> Result<Arc<Organisation>, Problem> {
         let own = self.organisation();
-        let Some(named) = named_organisation(parts) else { return Ok(Arc::clone(own)) };
+        let Some(named) = named_organisation(parts)? else { return Ok(Arc::clone(own)) };
         if matches!(self, Self::Person { user, .. } if user.roles.highest().allows(Permission::Own)) {
             return Ok(organisations::named(app, &named).await?);
         }
@@ -260,7 +288,9 @@ impl Caller {
     fn rank(&self) -> Rank {
         match self {
             Self::Client { rank, .. } => *rank,
-            Self::Person { user, .. } => Rank::Person(user.roles.highest()),
+            Self::Person { user, second_factor, .. } => {
+                Rank::Person { role: user.roles.highest(), second_factor: *second_factor }
+            }
         }
     }
 
@@ -286,16 +316,18 @@ pub fn basic(pair: &str) -> Option<(String, String)> {
     Some((id.to_owned(), secret.to_owned()))
 }
 
-fn named_organisation(parts: &Parts) -> Option<String> {
+fn named_organisation(parts: &Parts) -> Result<Option<String>, Problem> {
     #[derive(serde::Deserialize)]
     struct Named {
         organisation: Option<String>,
     }
-    let query = parts.uri.query()?;
-    if !query.contains("organisation") {
-        return None;
+    if parts.uri.query().is_none() {
+        return Ok(None);
     }
-    axum::extract::Query::<Named>::try_from_uri(&parts.uri).ok()?.0.organisation
+    let Query(named) = Query::<Named>::try_from_uri(&parts.uri).map_err(|_| {
+        Problem::invalid("invalid_parameter", Some("organisation".into()), "expected one id or slug")
+    })?;
+    Ok(named.organisation)
 }
 
 fn invalid_token() -> Problem {

@@ -56,7 +56,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
         let bytes = read(request, state).await?;
         let text = std::str::from_utf8(&bytes).map_err(|_| not_utf8())?;
         let uri = format!("/?{text}").parse().map_err(|_| malformed_form("not a form".into()))?;
-        let Query(form) = Query::try_from_uri(&uri).map_err(|rejection| malformed_form(rejection.body_text()))?;
+        let Query(form) =
+            Query::try_from_uri(&uri).map_err(|rejection| malformed_form(rejection.body_text()))?;
         Ok(Self(form))
     }
 }
@@ -83,7 +84,9 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segment
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match Path::<T>::from_request_parts(parts, state).await {
             Ok(Path(segments)) => Ok(Self(segments)),
-            Err(_) => Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "no such thing: the path is malformed")),
+            Err(_) => {
+                Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "no such thing: the path is malformed"))
+            }
         }
     }
 }
@@ -126,9 +129,11 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Prob
             return Problem::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", detail);
         }
         match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is larger than allowed")
-            }
+            StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                "the body is larger than allowed",
+            ),
             _ => Problem::invalid("body_unreadable", None, "the body ended before it was complete"),
         }
     })
@@ -189,10 +194,18 @@ fn explain(path: &str, message: &str) -> Problem {
         return Problem::invalid("unknown_member", Some(join(name)), format!("there is no member {name}"));
     }
     if let Some(name) = inside("missing field `") {
-        return Problem::invalid("missing_member", Some(join(name)), format!("the member {name} is required"));
+        return Problem::invalid(
+            "missing_member",
+            Some(join(name)),
+            format!("the member {name} is required"),
+        );
     }
     if let Some(name) = inside("duplicate field `") {
-        return Problem::invalid("duplicate_member", Some(join(name)), format!("the member {name} stands there twice"));
+        return Problem::invalid(
+            "duplicate_member",
+            Some(join(name)),
+            format!("the member {name} stands there twice"),
+        );
     }
     let expected = message.split("expected ").nth(1).unwrap_or("another type");
     let expected = expected.split(" at line ").next().unwrap_or(expected);
@@ -213,6 +226,9 @@ fn explain_serde(text: &str, code: &'static str) -> Problem {
         _ => (None, message),
     };
     // The value itself may be quoted before the expectation.
-    let detail = detail.split("expected ").nth(1).map_or("malformed value".to_owned(), |rest| format!("expected {rest}"));
+    let detail = detail
+        .split("expected ")
+        .nth(1)
+        .map_or("malformed value".to_owned(), |rest| format!("expected {rest}"));
     Problem::invalid(code, field, detail)
 }

@@ -11,21 +11,71 @@ pub mod request;
 pub mod server;
 pub mod tls;
 
-use crate::app::App;
-use axum::{Router, extract::DefaultBodyLimit, middleware};
+use crate::{
+    app::App,
+    config,
+    error::{Error, Result},
+};
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, FromRef},
+    middleware,
+};
+use forwarded::TrustedProxies;
+use limit::{Rate, RateLimits, Rates};
 use std::sync::Arc;
 
 /// The application as handlers share it.
 pub type SharedApp = Arc<App>;
 
+/// What the HTTP layer has besides the application.
+#[derive(Clone)]
+pub struct Web {
+    /// The application.
+    pub app: SharedApp,
+    /// How many requests are taken.
+    pub limits: Arc<RateLimits>,
+    /// Proxies that are believed when they say who calls.
+    pub proxies: TrustedProxies,
+}
+
+impl Web {
+    /// Makes the layer from the application's configuration.
+    pub fn new(app: SharedApp) -> Result<Self> {
+        let proxies = TrustedProxies::parse(&app.config.server.trusted_proxies)
+            .map_err(|error| Error::Store(format!("read server.trusted_proxies: {error}")))?;
+        let limits = Arc::new(RateLimits::new(&rates(&app.config.limits)));
+        Ok(Self { app, limits, proxies })
+    }
+}
+
+impl FromRef<Web> for SharedApp {
+    fn from_ref(web: &Web) -> Self {
+        Self::clone(&web.app)
+    }
+}
+
+/// A burst of twice the rate lets a page of requests through at once.
+fn rates(limits: &config::Limits) -> Rates {
+    let rate = |count: u32| match count {
+        0 => Rate::UNLIMITED,
+        count => Rate::per_second(count, count.saturating_mul(2)),
+    };
+    Rates {
+        per_address: rate(limits.per_address),
+        per_client: rate(limits.per_client),
+        sign_in: rate(limits.sign_ins),
+    }
+}
+
 /// Returns the router with everything mounted.
-pub fn router(app: SharedApp) -> Router {
-    let (api, description) = api::router(app.config.server.baseline).split_for_parts();
-    let body_limit = DefaultBodyLimit::max(app.config.server.body_bytes);
+pub fn router(web: Web) -> Router {
+    let (api, description) = api::router(web.app.config.server.baseline).split_for_parts();
+    let body_limit = DefaultBodyLimit::max(web.app.config.server.body_bytes);
     api.merge(openapi::router(openapi::complete(description)))
         .fallback(request::not_found)
         .method_not_allowed_fallback(request::method_not_allowed)
         .layer(body_limit)
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), request::layer))
-        .with_state(app)
+        .layer(middleware::from_fn_with_state(web.clone(), request::layer))
+        .with_state(web)
 }

@@ -1,6 +1,6 @@
 //! The API's description: OpenAPI 3.1, made from the handlers, and a page to read it.
 
-use super::{SharedApp, problem::Problem};
+use super::{Web, problem::Problem};
 use axum::{Router, response::IntoResponse, routing::get};
 use http::{HeaderValue, header};
 use serde_json::{Value, json};
@@ -60,7 +60,7 @@ pub fn description() -> Value {
 }
 
 /// Serves the description and the page.
-pub fn router(description: Value) -> Router<SharedApp> {
+pub fn router(description: Value) -> Router<Web> {
     let page = page(&description);
     let text = description.to_string();
     Router::new()
@@ -77,7 +77,9 @@ pub fn router(description: Value) -> Router<SharedApp> {
                     (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
                     (
                         header::CONTENT_SECURITY_POLICY,
-                        HeaderValue::from_static("default-src 'none'; style-src 'self' 'unsafe-inline'; base-uri 'none'"),
+                        HeaderValue::from_static(
+                            "default-src 'none'; style-src 'self' 'unsafe-inline'; base-uri 'none'",
+                        ),
                     ),
                 ];
                 (headers, page).into_response()
@@ -92,7 +94,9 @@ fn page(description: &Value) -> String {
     let paths = description["paths"].as_object().unwrap_or(&no_paths);
     let mut by_tag: Vec<(String, Vec<String>)> = Vec::new();
     for (path, methods) in paths {
-        for (method, operation) in methods.as_object().into_iter().flatten().filter(|(_, value)| value.is_object()) {
+        for (method, operation) in
+            methods.as_object().into_iter().flatten().filter(|(_, value)| value.is_object())
+        {
             let tag = operation["tags"][0].as_str().unwrap_or("other").to_owned();
             let entry = entry(method, path, operation, description);
             match by_tag.iter_mut().find(|(name, _)| *name == tag) {
@@ -136,16 +140,23 @@ fn entry(method: &str, path: &str, operation: &Value, description: &Value) -> St
     if !needs.is_empty() {
         text.push_str(&format!("<p>Needs {}.</p>", needs.join(", ")));
     }
-    let parameters: Vec<String> = operation["parameters"].as_array().into_iter().flatten().map(parameter).collect();
+    let parameters: Vec<String> =
+        operation["parameters"].as_array().into_iter().flatten().map(parameter).collect();
     if !parameters.is_empty() {
         text.push_str(&format!("<h4>Parameters</h4><table>{}</table>", parameters.concat()));
     }
-    for content in operation["requestBody"]["content"].as_object().into_iter().flat_map(|content| content.values()) {
+    for content in
+        operation["requestBody"]["content"].as_object().into_iter().flat_map(|content| content.values())
+    {
         text.push_str(&schema_table("Request", &content["schema"], description));
     }
     for (status, response) in operation["responses"].as_object().into_iter().flatten() {
         for content in response["content"].as_object().into_iter().flat_map(|content| content.values()) {
-            text.push_str(&schema_table(&format!("Answer {}", escape(status)), &content["schema"], description));
+            text.push_str(&schema_table(
+                &format!("Answer {}", escape(status)),
+                &content["schema"],
+                description,
+            ));
         }
     }
     text.push_str("</details>");
@@ -174,9 +185,14 @@ fn schema_table(title: &str, schema: &Value, description: &Value) -> String {
 fn collect_members(schema: &Value, description: &Value, rows: &mut Vec<String>) {
     let schema = resolved(schema, description);
     for part in ["allOf", "oneOf"] {
-        schema[part].as_array().into_iter().flatten().for_each(|part| collect_members(part, description, rows));
+        schema[part]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .for_each(|part| collect_members(part, description, rows));
     }
-    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let required: Vec<&str> =
+        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for (name, member) in schema["properties"].as_object().into_iter().flatten() {
         let mark = if required.contains(&name.as_str()) { "" } else { " <i>optional</i>" };
         rows.push(format!(

@@ -181,7 +181,11 @@ impl From<Error> for Problem {
             Error::Store(cause) => Self {
                 cause: Some(cause),
                 retry_after: Some(5),
-                ..Self::new(S::SERVICE_UNAVAILABLE, "store_unavailable", "nothing was changed; the log says why")
+                ..Self::new(
+                    S::SERVICE_UNAVAILABLE,
+                    "store_unavailable",
+                    "nothing was changed; the log says why",
+                )
             },
             Error::Internal(cause) => Self {
                 cause: Some(cause),

@@ -1,15 +1,18 @@
 //! The layer around everything: names each request, reads the clock once, limits, times, logs, writes problems.
 
-use super::{SharedApp, problem::Problem, server::Peer};
+use super::{Web, problem::Problem, server::Peer};
+use crate::error::Error;
 use axum::{
     extract::{Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use countersign_core::{Call, Rank, Timestamp, event::Actor};
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts};
 use std::{
     net::{IpAddr, Ipv4Addr},
+    panic::AssertUnwindSafe,
     time::Instant,
 };
 
@@ -50,18 +53,18 @@ impl<S: Send + Sync> axum::extract::FromRequestParts<S> for RequestInfo {
 }
 
 /// Wraps every request.
-pub async fn layer(State(app): State<SharedApp>, mut request: Request, next: Next) -> Response {
+pub async fn layer(State(web): State<Web>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let info = RequestInfo {
         id: request_id(request.headers()),
-        ip: app.proxies.client_address(peer(&request), request.headers()),
-        now: app.clock.now(),
+        ip: web.proxies.client_address(peer(&request), request.headers()),
+        now: web.app.clock.now(),
     };
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut answer = match app.limits.check_address(info.ip) {
+    let mut answer = match web.limits.check_address(info.ip) {
         Ok(()) => {
             request.extensions_mut().insert(info.clone());
-            next.run(request).await
+            undisturbed(next.run(request)).await
         }
         Err(retry) => Problem::too_many(&retry).into_response(),
     };
@@ -72,7 +75,7 @@ pub async fn layer(State(app): State<SharedApp>, mut request: Request, next: Nex
     }
     finish(&mut answer, &info.id);
     let (status, took) = (answer.status(), began.elapsed());
-    app.metrics.answer(status, took);
+    web.app.metrics.answer(status, took);
     // Paths name people by id, number or username, never by a secret; queries may hold more and stay out.
     tracing::debug!(
         request.id = info.id,
@@ -84,6 +87,13 @@ pub async fn layer(State(app): State<SharedApp>, mut request: Request, next: Nex
         status.as_u16()
     );
     answer
+}
+
+/// Answers also for a handler that panics: the caller learns that nothing is known to have happened.
+async fn undisturbed(handler: impl Future<Output = Response>) -> Response {
+    AssertUnwindSafe(handler).catch_unwind().await.unwrap_or_else(|_| {
+        Problem::from(Error::Internal("a handler panicked; its message stands above".into())).into_response()
+    })
 }
 
 /// No answer of ours is for a cache, a frame or a guess at its type.

@@ -124,8 +124,11 @@ fn extend(digest: Hash, row: Hash) -> Hash {
 fn sign(statement: &Statement, key: &SigningKey) -> String {
     let header = serde_json::json!({ "alg": "EdDSA", "kid": key.id, "typ": "countersign-checkpoint+jws" });
     let payload = serde_json::to_vec(statement).expect("a statement is always JSON");
-    let signed =
-        format!("{}.{}", BASE64URL_NOPAD.encode(header.to_string().as_bytes()), BASE64URL_NOPAD.encode(&payload));
+    let signed = format!(
+        "{}.{}",
+        BASE64URL_NOPAD.encode(header.to_string().as_bytes()),
+        BASE64URL_NOPAD.encode(&payload)
+    );
     format!("{signed}.{}", BASE64URL_NOPAD.encode(&key.sign(signed.as_bytes())))
 }
 
@@ -155,7 +158,11 @@ enum Enrolled {
 }
 
 impl Proof {
-    async fn read_checkpoints(&mut self, store: &Store, key: &SigningKey) -> Result<BTreeMap<i64, Statement>> {
+    async fn read_checkpoints(
+        &mut self,
+        store: &Store,
+        key: &SigningKey,
+    ) -> Result<BTreeMap<i64, Statement>> {
         let mut statements = BTreeMap::new();
         let mut last = 0;
         loop {
@@ -166,7 +173,8 @@ impl Proof {
             for checkpoint in page {
                 match open(&checkpoint, key) {
                     Ok(statement) if statement.seq != last + 1 || statement.seq != checkpoint.seq => {
-                        self.report.found(format!("checkpoint {}: those before it are missing", checkpoint.seq));
+                        self.report
+                            .found(format!("checkpoint {}: those before it are missing", checkpoint.seq));
                     }
                     Ok(statement) => {
                         self.report.checkpoints += 1;
@@ -195,7 +203,10 @@ impl Proof {
                     checked += 1;
                     if statement.digest != digest {
                         let seq = statement.seq;
-                        self.report.found(format!("checkpoint {seq}: rows up to {} were changed or removed", row.row));
+                        self.report.found(format!(
+                            "checkpoint {seq}: rows up to {} were changed or removed",
+                            row.row
+                        ));
                     }
                 }
             }
@@ -212,7 +223,9 @@ impl Proof {
         let event: Option<Event> = serde_json::from_slice(&row.body).ok();
         let fault = match &event {
             None => Some("it is not readable"),
-            Some(_) if expected.hash != row.hash => Some("its content or an event before it was changed or removed"),
+            Some(_) if expected.hash != row.hash => {
+                Some("its content or an event before it was changed or removed")
+            }
             Some(event)
                 if event.subject.uuid() != row.subject
                     || event.organisation != row.organisation
@@ -284,7 +297,9 @@ impl Proof {
                 self.report.people += 1;
                 *has_document = true;
             }
-            (Subject::User(_), _) => self.report.found(format!("{name}: the trail does not know of its creation")),
+            (Subject::User(_), _) => {
+                self.report.found(format!("{name}: the trail does not know of its creation"))
+            }
         }
     }
 
@@ -293,12 +308,15 @@ impl Proof {
             match enrolled {
                 Enrolled::Present { has_document: true } => {}
                 Enrolled::Present { has_document: false } => {
-                    self.report.found(format!("user {user}: the document is gone, but no event says it was deleted"));
+                    self.report.found(format!(
+                        "user {user}: the document is gone, but no event says it was deleted"
+                    ));
                 }
                 Enrolled::Deleted { head } => {
                     self.report.people += 1;
                     if self.chains.get(&user) != Some(&head) {
-                        self.report.found(format!("user {user} (deleted): the trail does not end where it did"));
+                        self.report
+                            .found(format!("user {user} (deleted): the trail does not end where it did"));
                     }
                 }
             }

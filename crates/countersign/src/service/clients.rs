@@ -6,11 +6,8 @@ use crate::{
     error::{Error, Result},
 };
 use countersign_core::{
-    Call, Client, ClientId, Organisation, Refusal, Scope, Timestamp,
-    client::ClientSecret,
-    organisation::ClientPatch,
-    profile::DisplayName,
-    refusal::Invalid,
+    Call, Client, ClientId, Organisation, Refusal, Scope, Timestamp, client::ClientSecret,
+    organisation::ClientPatch, profile::DisplayName, refusal::Invalid,
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -70,7 +67,8 @@ pub async fn create(
 
 /// Renames, enables or disables a client, or gives it other scopes.
 pub async fn update(app: &App, asker: &Asker, id: ClientId, patch: ClientPatch) -> Result<Client> {
-    change(app, asker, id, move |organisation, call| organisation.update_client(id, patch.clone(), call)).await
+    change(app, asker, id, move |organisation, call| organisation.update_client(id, patch.clone(), call))
+        .await
 }
 
 /// Gives a client another secret; the one before stays good for `overlap`.

@@ -204,7 +204,8 @@ pub async fn update(
 /// Deletes a factor.
 pub async fn delete(app: &App, asker: &Asker, handle: &Handle, factor: FactorId) -> Result<()> {
     let id = app.resolve(asker.organisation.id, handle).await?;
-    app.change(asker, id, move |user, With { policy, call, .. }| user.delete_factor(factor, policy, call)).await
+    app.change(asker, id, move |user, With { policy, call, .. }| user.delete_factor(factor, policy, call))
+        .await
 }
 
 /// Returns the key URI of a factor that waits for its first code: shown until then, never after.

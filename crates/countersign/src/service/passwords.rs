@@ -16,7 +16,8 @@ use tokio::sync::Semaphore;
 const WAITING_LIMIT: usize = 256;
 
 /// A hash of a password nobody has, with the same parameters: what an unknown user is compared with.
-const DECOY: &str = "$argon2id$v=19$m=19456,t=2,p=1$Y291bnRlcnNpZ24tZGVjb3k$tAq5CHb1DMjZ1bqYqVAJnN8OEC5vwGUoTSlrWBMSuPM";
+const DECOY: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$Y291bnRlcnNpZ24tZGVjb3k$tAq5CHb1DMjZ1bqYqVAJnN8OEC5vwGUoTSlrWBMSuPM";
 
 /// The bounded pool. Each place takes 19 MiB while it works (argon2id with m=19456, t=2, p=1: OWASP's first choice).
 pub struct Passwords {

@@ -17,8 +17,7 @@ pub async fn replace_codes(app: &App, asker: &Asker, handle: &Handle) -> Result<
     let count = asker.organisation.policy.recovery_codes;
     let codes: Vec<ScratchCode> = (0..count).map(|_| ScratchCode::generate(&mut rand::rng())).collect();
     let salt = draw_salt();
-    let set =
-        RecoveryCodes::new(&codes, salt, asker.organisation.id, id, app.keys.as_ref(), asker.call.now)?;
+    let set = RecoveryCodes::new(&codes, salt, asker.organisation.id, id, app.keys.as_ref(), asker.call.now)?;
 
     app.change(asker, id, move |user, with| user.replace_recovery_codes(set.clone(), with.policy, with.call))
         .await?;

@@ -6,8 +6,8 @@ use crate::{
 };
 use countersign_core::{
     Call, Client, Role, Scope, Secret, User,
-    factor::scratch::ScratchCode,
     client::ClientSecret,
+    factor::scratch::ScratchCode,
     profile::{DisplayName, Username},
     role::Roles,
     user::NewUser,

@@ -14,8 +14,8 @@ use crate::{
     error::{Error, Result},
 };
 use countersign_core::{
-    Attempt, Call, ClientId, FactorId, Handle, InvitationId, LoginId, Organisation, OrganisationId, Refusal, Secret, SessionId,
-    Timestamp, User, UserId,
+    Attempt, Call, ClientId, FactorId, Handle, InvitationId, LoginId, Organisation, OrganisationId, Refusal,
+    Secret, SessionId, Timestamp, User, UserId,
     event::Actor,
     keyring::Purpose,
     password::{self, NewPassword},
@@ -109,7 +109,9 @@ async fn try_password(
         client,
     };
     let (outcome, user) = app
-        .change(asker, id, move |user, with| Ok((user.sign_in(&check, new, with.policy, with.call)?, user.clone())))
+        .change(asker, id, move |user, with| {
+            Ok((user.sign_in(&check, new, with.policy, with.call)?, user.clone()))
+        })
         .await?;
     match outcome {
         SignIn::Session(session) => Ok(Grant::Tokens(tokens(app, asker, &user, &session)?)),
@@ -211,7 +213,9 @@ pub async fn refresh(app: &App, call: Call, token: &str, client: Option<ClientId
         .await;
     match outcome {
         Ok((Refresh::Session(session), user)) => Ok(Grant::Tokens(tokens(app, &asker, &user, &session)?)),
-        Ok((Refresh::Reused, _)) | Err(Error::Refused(Refusal::TokenGone) | Error::NotFound(_)) => Ok(Grant::Refused),
+        Ok((Refresh::Reused, _)) | Err(Error::Refused(Refusal::TokenGone) | Error::NotFound(_)) => {
+            Ok(Grant::Refused)
+        }
         Err(error) => Err(error),
     }
 }
@@ -264,7 +268,8 @@ pub async fn change_password(
 pub async fn invite(app: &App, asker: &Asker, handle: &Handle) -> Result<(Secret<String>, Timestamp)> {
     let user = app.resolve(asker.organisation.id, handle).await?;
     let id = InvitationId::generate(asker.call.now, &mut rand::rng());
-    let invitation = app.change(asker, user, move |user, with| user.invite(id, with.policy, with.call)).await?;
+    let invitation =
+        app.change(asker, user, move |user, with| user.invite(id, with.policy, with.call)).await?;
 
     let ticket = Ticket {
         purpose: Purpose::Invitation,
@@ -288,7 +293,8 @@ pub async fn accept_invitation(app: &App, call: Call, token: &str, password: &st
     let asker =
         Asker { organisation, call: Call { actor: Actor::User(user.id), rank: Rank::Nobody, ..call } };
     let invitation = InvitationId::from_uuid(ticket.item);
-    app.change(&asker, user.id, move |user, with| user.accept_invitation(invitation, hash.clone(), with.call)).await
+    app.change(&asker, user.id, move |user, with| user.accept_invitation(invitation, hash.clone(), with.call))
+        .await
 }
 
 async fn asker_of(app: &App, token: &SecondStepToken, call: Call) -> Result<Asker> {

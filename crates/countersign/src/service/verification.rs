@@ -15,8 +15,9 @@ pub async fn verify(
 ) -> Result<(UserId, Verdict)> {
     let user = app.resolve(asker.organisation.id, handle).await?;
 
-    let verdict =
-        app.change(asker, user, move |user, with| user.verify(&attempt, with.policy, with.keys, with.call)).await?;
+    let verdict = app
+        .change(asker, user, move |user, with| user.verify(&attempt, with.policy, with.keys, with.call))
+        .await?;
     app.metrics.verdict(&verdict);
     Ok((user, verdict))
 }

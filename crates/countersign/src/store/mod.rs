@@ -11,7 +11,7 @@ pub mod sqlite;
 use crate::error::Result;
 use countersign_core::{
     Action, ClientId, Handle, Organisation, OrganisationId, Refusal, Timestamp, User, UserId,
-    event::{ChainHead, Event, Hash, Record, Subject},
+    event::{ChainHead, Event, Hash, Subject},
     lock::Method,
     role::Role,
     user::Status,
@@ -339,9 +339,6 @@ impl IndexColumns {
         }
     }
 }
-
-/// The rows an audit commit appends, in order. Shared by the engines so that both store the same bytes.
-pub(crate) type Records = Vec<Record>;
 
 /// A span of time, half open, in milliseconds.
 pub(crate) fn time_span(filter: &AuditFilter) -> Range<i64> {

@@ -103,7 +103,10 @@ pub struct AuditListing {
     /// 1 to 200, default 50.
     limit: Option<usize>,
     /// For owners: the organisation's id or slug.
-    #[expect(dead_code, reason = "read where the caller is recognised; named here so that it is a known parameter")]
+    #[expect(
+        dead_code,
+        reason = "read where the caller is recognised; named here so that it is a known parameter"
+    )]
     organisation: Option<String>,
     /// Only what concerns this person: id, number or username.
     user: Option<String>,
@@ -135,7 +138,8 @@ impl AuditListing {
 
 fn time(field: &str, text: Option<&str>) -> Result<Option<Timestamp>, Invalid> {
     text.map(|text| {
-        Timestamp::parse(text).ok_or_else(|| Invalid::new(field, "expected a time such as 2026-11-22T10:00:00Z"))
+        Timestamp::parse(text)
+            .ok_or_else(|| Invalid::new(field, "expected a time such as 2026-11-22T10:00:00Z"))
     })
     .transpose()
 }

@@ -12,11 +12,7 @@ use crate::{
 };
 use axum::extract::State;
 use countersign_core::{
-    Client, ClientId, Scope,
-    organisation::ClientPatch,
-    profile::DisplayName,
-    refusal::Invalid,
-    user::Status,
+    Client, ClientId, Scope, organisation::ClientPatch, profile::DisplayName, refusal::Invalid, user::Status,
 };
 use http::StatusCode;
 use serde::{Deserialize, Serialize};

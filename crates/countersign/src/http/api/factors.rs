@@ -161,7 +161,10 @@ impl NewFactorBody {
             ("counter", self.counter.is_some()),
         ];
         if let Some((name, _)) = only_with_secret.iter().find(|(_, given)| *given) {
-            return Err(Invalid::new(*name, "goes with secret only; new factors follow the organisation's policy"));
+            return Err(Invalid::new(
+                *name,
+                "goes with secret only; new factors follow the organisation's policy",
+            ));
         }
         Ok(Enrolment { kind: Kind::parse("type", &self.kind)?, label: label(self.label.as_deref())? })
     }
@@ -171,7 +174,11 @@ impl NewFactorBody {
             kind: Kind::parse("type", &self.kind)?,
             label: label(self.label.as_deref())?,
             secret: OtpSecret::from_base32("secret", secret)?,
-            algorithm: self.algorithm.as_deref().map(|name| Algorithm::parse("algorithm", name)).transpose()?,
+            algorithm: self
+                .algorithm
+                .as_deref()
+                .map(|name| Algorithm::parse("algorithm", name))
+                .transpose()?,
             digits: self.digits,
             period: self.period,
             counter: self.counter,
@@ -357,11 +364,14 @@ pub fn activated(outcome: Activated) -> Result<Json<FactorView>, Problem> {
         Activated::Factor(factor) => Ok(Json::ok(factor.as_ref().into())),
         Activated::Rejected { attempts_left } => {
             let detail = "the code is not the one the factor shows now";
-            Err(Problem::invalid("code_rejected", Some("code".into()), detail).attempts_left(attempts_left.into()))
+            Err(Problem::invalid("code_rejected", Some("code".into()), detail)
+                .attempts_left(attempts_left.into()))
         }
-        Activated::Expired => {
-            Err(Problem::new(StatusCode::GONE, "enrolment_expired", "the factor waited too long; enrol it again"))
-        }
+        Activated::Expired => Err(Problem::new(
+            StatusCode::GONE,
+            "enrolment_expired",
+            "the factor waited too long; enrol it again",
+        )),
     }
 }
 

@@ -3,8 +3,8 @@
 use super::{
     List,
     factors::{
-        CodeBody, EnrolledView, FactorPatchBody, FactorView, NewFactorBody, ResyncBody, activated, factor_id, qr_image,
-        resynchronised, views,
+        CodeBody, EnrolledView, FactorPatchBody, FactorView, NewFactorBody, ResyncBody, activated, factor_id,
+        qr_image, resynchronised, views,
     },
     locks::LocksView,
     recovery::{NewRecoveryCodes, RecoveryStatus},

@@ -13,7 +13,7 @@ pub mod recovery;
 pub mod users;
 pub mod verify;
 
-use super::{SharedApp, openapi, problem::Problem};
+use super::{Web, openapi, problem::Problem};
 use countersign_core::refusal::Invalid;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, OpenApi, ToSchema};
@@ -63,12 +63,14 @@ pub fn page_size(limit: Option<usize>) -> Result<usize, Problem> {
 }
 
 /// Tells a member that is `null` from one that is left out.
-pub fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+pub fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::<T>::deserialize(deserializer).map(Some)
 }
 
 /// Returns all routes with their description.
-pub fn router(baseline: bool) -> OpenApiRouter<SharedApp> {
+pub fn router(baseline: bool) -> OpenApiRouter<Web> {
     let router = OpenApiRouter::with_openapi(openapi::Description::openapi())
         .routes(routes!(oauth::token))
         .routes(routes!(oauth::enrol))

@@ -1,15 +1,11 @@
 //! The token endpoint and what belongs to it (RFC 6749, 7009, 7662, 8414, 7517). Errors have OAuth's shape.
 
-use super::{
-    factors::EnrolledView,
-    passwords::check_sign_in,
-    verify::attempt,
-};
+use super::{factors::EnrolledView, verify::attempt};
 use crate::{
     error::Error,
     http::{
         SharedApp,
-        caller::{AuthenticatedClient, anonymous, basic},
+        caller::{AuthenticatedClient, WithinSignInLimit, anonymous, basic},
         extract::{Body, Form, Json},
         problem::Problem,
         request::RequestInfo,
@@ -185,7 +181,10 @@ impl From<Error> for Failure {
             }
             // Whether there is such a person, login or factor is not for the caller to learn here.
             Error::Refused(
-                Refusal::TokenGone | Refusal::NoSuchFactor | Refusal::SecondFactorNeeded | Refusal::WrongState(_),
+                Refusal::TokenGone
+                | Refusal::NoSuchFactor
+                | Refusal::SecondFactorNeeded
+                | Refusal::WrongState(_),
             )
             | Error::NotFound(_) => OauthError::refused().into(),
             other => Self::Problem(other.into()),
@@ -200,12 +199,12 @@ impl From<Error> for Failure {
     responses((status = 200, body = TokenReply)),
 )]
 pub async fn token(
+    _: WithinSignInLimit,
     State(app): State<SharedApp>,
     info: RequestInfo,
     headers: HeaderMap,
     Form(form): Form<TokenForm>,
 ) -> Result<Response, Failure> {
-    check_sign_in(&app.limits, &info)?;
     let (id, secret) = (form.client_id.as_deref(), form.client_secret.as_deref());
     let client = authenticate(&app, &info, &headers, id, secret).await?;
     match form.grant_type.as_deref() {
@@ -261,7 +260,9 @@ async fn second_step(app: &SharedApp, info: &RequestInfo, form: &TokenForm) -> R
     let code = form.code.as_deref().ok_or_else(|| missing("code"))?;
     let enrolled = match form.factor.as_deref() {
         None => None,
-        Some(id) => Some(id.parse().map_err(|_| OauthError::bad("invalid_request", "factor: expected a factor's id"))?),
+        Some(id) => Some(
+            id.parse().map_err(|_| OauthError::bad("invalid_request", "factor: expected a factor's id"))?,
+        ),
     };
     let attempt = attempt(code, form.kind.as_deref(), None, None).map_err(Error::from)?;
     granted(sign_in::second_step(app, anonymous(info), token, attempt, enrolled).await?)
@@ -308,16 +309,15 @@ fn granted(grant: Grant) -> Result<Response, Failure> {
     request_body = EnrolBody, responses((status = 201, body = EnrolledView)),
 )]
 pub async fn enrol(
+    _: WithinSignInLimit,
     State(app): State<SharedApp>,
     info: RequestInfo,
     Body(body): Body<EnrolBody>,
 ) -> Result<Json<EnrolledView>, Failure> {
-    check_sign_in(&app.limits, &info)?;
     let token = second_step_token(&app, &info, &body.mfa_token)?;
     let kind = body.kind.as_deref().map_or(Ok(Kind::Totp), |kind| Kind::parse("type", kind));
     let label = body.label.as_deref().map(|label| Label::parse("label", label)).transpose();
-    let enrolment =
-        Enrolment { kind: kind.map_err(Problem::from)?, label: label.map_err(Problem::from)? };
+    let enrolment = Enrolment { kind: kind.map_err(Problem::from)?, label: label.map_err(Problem::from)? };
     let enrolled = sign_in::enrol(&app, anonymous(&info), token, enrolment).await.map_err(Problem::from)?;
     Ok(Json::created(EnrolledView::new(&enrolled).map_err(Problem::from)?))
 }
@@ -329,11 +329,11 @@ pub async fn enrol(
     responses((status = 200)),
 )]
 pub async fn revoke(
+    _: WithinSignInLimit,
     State(app): State<SharedApp>,
     info: RequestInfo,
     Form(form): Form<TokenOnlyForm>,
 ) -> Result<StatusCode, Failure> {
-    check_sign_in(&app.limits, &info)?;
     match app.tokens.access(&form.token, info.now) {
         Some(bearer) => app.store.revoke_token(bearer.id, bearer.expires_at).await?,
         None => sign_in::revoke_refresh_token(&app, anonymous(&info), &form.token).await?,
@@ -348,16 +348,18 @@ pub async fn revoke(
     responses((status = 200, body = Object)),
 )]
 pub async fn introspect(
+    _: WithinSignInLimit,
     State(app): State<SharedApp>,
     info: RequestInfo,
     headers: HeaderMap,
     Form(form): Form<TokenOnlyForm>,
 ) -> Result<Json<Value>, Failure> {
-    check_sign_in(&app.limits, &info)?;
     let (id, secret) = (form.client_id.as_deref(), form.client_secret.as_deref());
     let client = authenticate(&app, &info, &headers, id, secret).await?;
     let client = client.ok_or_else(OauthError::invalid_client)?;
-    Ok(Json::ok(describe(&app, &info, &client, &form.token).await?.unwrap_or_else(|| json!({ "active": false }))))
+    Ok(Json::ok(
+        describe(&app, &info, &client, &form.token).await?.unwrap_or_else(|| json!({ "active": false })),
+    ))
 }
 
 async fn describe(
@@ -382,7 +384,7 @@ async fn describe(
     match &bearer.holder {
         Holder::Client(id, scopes) => {
             let Some(holder) = client.organisation.client(*id) else { return Ok(None) };
-            if holder.status == Status::Disabled || bearer.issued_at.seconds() < holder.tokens_valid_from.seconds() {
+            if !holder.honours_token_of(bearer.issued_at) {
                 return Ok(None);
             }
             let scopes = scopes.intersection(&holder.scopes).copied().collect();
@@ -442,7 +444,11 @@ fn cacheable(body: Value) -> Response {
     answer
 }
 
-fn second_step_token(app: &SharedApp, info: &RequestInfo, token: &str) -> Result<SecondStepToken, OauthError> {
+fn second_step_token(
+    app: &SharedApp,
+    info: &RequestInfo,
+    token: &str,
+) -> Result<SecondStepToken, OauthError> {
     app.tokens.second_step(token, info.now).ok_or_else(OauthError::refused)
 }
 

@@ -1,7 +1,11 @@
 //! Health, readiness and metrics, for those who operate the server.
 
 use super::verify::VerifyBody;
-use crate::http::{SharedApp, extract::{Body, Json}, problem::Problem};
+use crate::http::{
+    SharedApp,
+    extract::{Body, Json},
+    problem::Problem,
+};
 use axum::{
     extract::State,
     response::{IntoResponse, Response},

@@ -197,7 +197,7 @@ fn merge(target: &mut Value, patch: &Map<String, Value>) {
 /// Turns to the organisation the path names: an owner to any, everybody else to their own only.
 async fn named<P: Permit>(app: &SharedApp, who: May<P>, name: &str) -> Result<Asker, Problem> {
     let organisation = organisations::named(app, name).await?;
-    let is_owner = matches!(who.asker.call.rank, Rank::Person(Role::Owner));
+    let is_owner = matches!(who.asker.call.rank, Rank::Person { role: Role::Owner, .. });
     if is_owner || organisation.id == who.asker.organisation.id {
         return Ok(Asker { organisation: Arc::clone(&organisation), call: who.asker.call });
     }

@@ -3,9 +3,8 @@
 use crate::{
     http::{
         SharedApp,
-        caller::{May, anonymous, permit},
+        caller::{May, WithinSignInLimit, anonymous, permit},
         extract::{Body, Json, Segments, handle},
-        limit::RateLimits,
         problem::Problem,
         request::RequestInfo,
     },
@@ -57,16 +56,11 @@ pub async fn invite(
     request_body = AcceptBody, responses((status = 204)),
 )]
 pub async fn accept(
+    _: WithinSignInLimit,
     State(app): State<SharedApp>,
     info: RequestInfo,
     Body(body): Body<AcceptBody>,
 ) -> Result<StatusCode, Problem> {
-    check_sign_in(&app.limits, &info)?;
     sign_in::accept_invitation(&app, anonymous(&info), &body.token, &body.password).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Slows guessing at sign-in by address.
-pub fn check_sign_in(limits: &RateLimits, info: &RequestInfo) -> Result<(), Problem> {
-    limits.check_sign_in(info.ip).map_err(|retry| Problem::too_many(&retry))
 }

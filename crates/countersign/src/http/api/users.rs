@@ -138,7 +138,10 @@ pub struct UserListing {
     /// 1 to 200, default 50.
     limit: Option<usize>,
     /// For owners: the organisation's id or slug.
-    #[expect(dead_code, reason = "read where the caller is recognised; named here so that it is a known parameter")]
+    #[expect(
+        dead_code,
+        reason = "read where the caller is recognised; named here so that it is a known parameter"
+    )]
     organisation: Option<String>,
     /// The beginning of the username.
     username: Option<String>,

@@ -114,7 +114,8 @@ pub async fn verify(
     Body(body): Body<VerifyBody>,
 ) -> Result<Json<VerifyReply>, Problem> {
     let handle = Handle::parse("user", &body.user)?;
-    let attempt = attempt(&body.code, body.kind.as_deref(), body.factor.as_deref(), body.request_id.as_deref())?;
+    let attempt =
+        attempt(&body.code, body.kind.as_deref(), body.factor.as_deref(), body.request_id.as_deref())?;
     let (user, verdict) = verification::verify(&app, &who.asker, &handle, attempt).await?;
     Ok(Json::ok(VerifyReply::new(user, &verdict)))
 }

@@ -37,7 +37,7 @@ impl Sqlite {
 }
 
 const LIST: &str = "SELECT seq, at, jws FROM checkpoints WHERE seq > ?1 ORDER BY seq LIMIT ?2";
-const LAST: &str = "SELECT seq, at, jws FROM checkpoints ORDER BY seq DESC LIMIT 1";
+const LAST: &str = "SELECT seq, at, jws FROM checkpoints WHERE seq = (SELECT max(seq) FROM checkpoints)";
 
 /// No trail reaches a place so high that it would not fit.
 fn place(seq: u64) -> i64 {

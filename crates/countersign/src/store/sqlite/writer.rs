@@ -350,6 +350,8 @@ impl Thread {
             Err(Undone::Spoilt) => commands.into_iter().for_each(|command| self.settle(vec![command])),
             Err(Undone::Failed(reason)) => {
                 commands.into_iter().for_each(|command| command.answer(Err(reason.clone())));
+                // Where the log cannot grow, beginning it anew makes room.
+                self.checkpoint("PASSIVE");
             }
         }
     }
@@ -398,5 +400,164 @@ impl Thread {
             Err(error) => warn!("{}", explain("copy the log into the database", &error)),
         }
         self.checkpointed = self.counters.log_pages.load(Relaxed);
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::{connection, schema};
+    use std::sync::{
+        atomic::AtomicBool,
+        mpsc::{self, Sender},
+    };
+    use tempfile::TempDir;
+    use uuid::Uuid;
+
+    struct Bench {
+        writer: Arc<Writer>,
+        memory: Arc<Memory>,
+        commits_fail: Arc<AtomicBool>,
+        _directory: TempDir,
+    }
+
+    impl Bench {
+        fn start() -> Self {
+            let place = tempfile::tempdir().unwrap();
+            let directory = Directory::open(place.path()).unwrap();
+            let mut connection = connection::writer(&directory.database()).unwrap();
+            schema::migrate(&connection).unwrap();
+            let commits_fail = Arc::new(AtomicBool::new(false));
+            let fail = Arc::clone(&commits_fail);
+            connection.commit_hook(Some(move || fail.load(Relaxed))).unwrap();
+            let memory = Arc::new(Memory::default());
+            let writer = Arc::new(Writer::start(connection, directory, Arc::clone(&memory)).unwrap());
+            Self { writer, memory, commits_fail, _directory: place }
+        }
+
+        /// Has a change hold the writer until the sender is dropped.
+        async fn hold(&self) -> Sender<()> {
+            let (release, gate) = mpsc::channel();
+            let (entered, inside) = mpsc::channel();
+            self.queue(move |_| {
+                entered.send(()).unwrap();
+                let _ = gate.recv();
+                Ok(())
+            });
+            tokio::task::spawn_blocking(move || inside.recv().unwrap()).await.unwrap();
+            release
+        }
+
+        fn queue<T: Send + 'static>(
+            &self,
+            work: impl FnMut(&Batch<'_>) -> Result<T> + Send + 'static,
+        ) -> tokio::task::JoinHandle<Result<T>> {
+            let writer = Arc::clone(&self.writer);
+            tokio::spawn(async move { writer.commit(work).await })
+        }
+
+        async fn waiting(&self, count: u64) {
+            while self.writer.gauges().waiting < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+
+        async fn decoys(&self) -> i64 {
+            let count =
+                |batch: &Batch<'_>| Ok(batch.query_row("SELECT count FROM decoy", [], |row| row.get(0))?);
+            self.writer.commit(count).await.unwrap()
+        }
+    }
+
+    fn decoy(batch: &Batch<'_>) -> Result<()> {
+        batch.execute("UPDATE decoy SET count = count + 1", [])?;
+        Ok(())
+    }
+
+    fn take_room(batch: &Batch<'_>) -> Result<()> {
+        batch.execute("UPDATE decoy SET count = count + 100", [])?;
+        batch.execute("INSERT INTO meta (name, value) VALUES ('large', zeroblob(1000000))", [])?;
+        Ok(())
+    }
+
+    fn limit_pages(batch: &Batch<'_>, beyond: i64) -> Result<()> {
+        let pages: i64 = batch.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        batch.pragma_update_and_check(None, "max_page_count", pages + beyond, |_| Ok(()))?;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_fails_what_needs_room_and_nothing_else() {
+        let bench = Bench::start();
+        bench.writer.commit(|batch| limit_pages(batch, 0)).await.unwrap();
+        let hold = bench.hold().await;
+        let before = bench.queue(decoy);
+        bench.waiting(1).await;
+        let large = bench.queue(take_room);
+        bench.waiting(2).await;
+        let after = bench.queue(decoy);
+        bench.waiting(3).await;
+        drop(hold);
+
+        let refused = large.await.unwrap().unwrap_err().to_string();
+
+        assert!(refused.contains("the disk is full; free space"), "{refused}");
+        before.await.unwrap().unwrap();
+        after.await.unwrap().unwrap();
+        assert_eq!(bench.decoys().await, 2);
+        bench.writer.commit(|batch| limit_pages(batch, 1000)).await.unwrap();
+        bench.writer.commit(take_room).await.unwrap();
+        assert_eq!(bench.decoys().await, 102);
+    }
+
+    #[tokio::test]
+    async fn a_failed_commit_is_nobodys_success() {
+        let bench = Bench::start();
+        let token = Uuid::from_u128(1);
+        let revoke = move |batch: &Batch<'_>| {
+            decoy(batch)?;
+            batch.after_commit(Effect::Revoked(token, countersign_core::Timestamp::from_millis(0)));
+            Ok(())
+        };
+        let hold = bench.hold().await;
+        let calls = [bench.queue(revoke), bench.queue(revoke)];
+        bench.waiting(2).await;
+        bench.commits_fail.store(true, Relaxed);
+        drop(hold);
+
+        for call in calls {
+            let failed = call.await.unwrap().unwrap_err().to_string();
+            assert!(failed.starts_with("commit: "), "{failed}");
+        }
+        assert!(!bench.memory.is_revoked(token));
+        bench.commits_fail.store(false, Relaxed);
+        assert_eq!(bench.decoys().await, 0);
+        bench.writer.commit(revoke).await.unwrap();
+        assert_eq!(bench.decoys().await, 1);
+        assert!(bench.memory.is_revoked(token));
+    }
+
+    #[tokio::test]
+    async fn a_rehearsal_leaves_nothing() {
+        let bench = Bench::start();
+        let token = Uuid::from_u128(1);
+
+        let rehearsed = bench
+            .writer
+            .commit(move |batch| {
+                batch.rehearse(|| {
+                    decoy(batch)?;
+                    batch.set_newest_row(7);
+                    batch.after_commit(Effect::Revoked(token, countersign_core::Timestamp::from_millis(0)));
+                    Ok(())
+                })?;
+                Ok(batch.newest_row())
+            })
+            .await;
+
+        assert_eq!(rehearsed.unwrap(), 0);
+        assert_eq!(bench.decoys().await, 0);
+        assert!(!bench.memory.is_revoked(token));
     }
 }

@@ -55,7 +55,8 @@ CREATE TABLE clients (
     organisation BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Append-only. Both indexes grow at the right edge of an organisation's range.
+-- Append-only. Both indexes grow at the right edge of an organisation's range, and end, as every index does, with the
+-- row's number: the order of a page.
 CREATE TABLE audit (
     row          INTEGER PRIMARY KEY,
     -- The row of the subject's event before this one.
@@ -69,8 +70,8 @@ CREATE TABLE audit (
     body         BLOB    NOT NULL
 ) STRICT;
 
-CREATE INDEX audit_time ON audit (organisation, at, row);
-CREATE INDEX audit_action ON audit (organisation, action, at, row);
+CREATE INDEX audit_time ON audit (organisation, at);
+CREATE INDEX audit_action ON audit (organisation, action, at);
 
 CREATE TABLE checkpoints (
     seq INTEGER PRIMARY KEY,

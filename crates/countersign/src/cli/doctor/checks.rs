@@ -1,0 +1,94 @@
+//! What the doctor looks at. It changes nothing, and makes no installation where there is none.
+
+use super::{Finding, Health};
+use crate::{app::App, clock::Clock, config::Config, keys::MASTER_KEY_FILE, service::audit};
+use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
+
+/// Commits wait for the disk; above this it shows in every answer.
+const SLOW_FSYNC: Duration = Duration::from_millis(20);
+
+/// Examines an installation. What depends on something broken is left out.
+pub(crate) async fn examine(config: Config) -> Vec<Finding> {
+    let data = config.store.directory.clone();
+    if !data.is_dir() {
+        let detail = format!("{} is missing; make it with: countersign init", data.display());
+        return vec![finding("data directory", Health::Bad, detail)];
+    }
+    let mut findings = vec![privacy("data directory", &data), transport(&config)];
+    if data.join(MASTER_KEY_FILE).exists() {
+        findings.push(privacy("key file", &data.join(MASTER_KEY_FILE)));
+    }
+    match App::open(config, Clock::System).await {
+        Err(error) => findings.push(finding("store and keys", Health::Bad, error.to_string())),
+        Ok(app) => {
+            let detail = "opened; a replayed code is refused, the key canary opens, the clock is right";
+            findings.push(finding("store and keys", Health::Good, detail.into()));
+            findings.push(speed(Duration::from_secs_f64(app.store.gauges().fsync_seconds)));
+            findings.push(accounts(&app).await);
+            findings.push(trail(&app).await);
+            app.store.close().await;
+        }
+    }
+    findings
+}
+
+fn finding(check: &str, health: Health, detail: String) -> Finding {
+    Finding { check: check.to_owned(), health, detail }
+}
+
+/// Checks that nobody but the owner can read what is there.
+fn privacy(check: &str, path: &Path) -> Finding {
+    let shown = path.display();
+    match fs::metadata(path) {
+        Ok(found) if found.mode() & 0o077 == 0 => finding(check, Health::Good, format!("{shown} is private")),
+        Ok(found) => {
+            let mode = found.mode() & 0o777;
+            finding(check, Health::Bad, format!("{shown} has mode {mode:o}; run: chmod go= {shown}"))
+        }
+        Err(error) => finding(check, Health::Bad, format!("read {shown}: {error}")),
+    }
+}
+
+/// Checks that secrets do not cross a network in clear.
+fn transport(config: &Config) -> Finding {
+    let listen = config.server.listen;
+    if config.server.certificate_file.is_some() {
+        return finding("transport", Health::Good, format!("TLS on {listen}"));
+    }
+    if listen.ip().is_loopback() {
+        return finding(
+            "transport",
+            Health::Good,
+            format!("HTTP on {listen}, reached from this machine only"),
+        );
+    }
+    let advice = "HTTP without TLS; set server.certificate_file, or let only a TLS proxy reach it";
+    finding("transport", Health::Warning, format!("{listen}: {advice}"))
+}
+
+fn speed(fsync: Duration) -> Finding {
+    let detail = format!("a small write is durable after {:.1} ms", fsync.as_secs_f64() * 1000.0);
+    finding("disk", if fsync < SLOW_FSYNC { Health::Good } else { Health::Warning }, detail)
+}
+
+async fn accounts(app: &App) -> Finding {
+    const CHECK: &str = "accounts";
+    match app.store.organisations(None, 1).await {
+        Ok(page) if page.items.is_empty() => {
+            finding(CHECK, Health::Warning, "none yet; make the first with: countersign init".into())
+        }
+        Ok(_) => finding(CHECK, Health::Good, "there is an organisation".into()),
+        Err(error) => finding(CHECK, Health::Bad, error.to_string()),
+    }
+}
+
+async fn trail(app: &App) -> Finding {
+    const CHECK: &str = "audit trail";
+    match audit::verify(&app.store, &app.keys).await {
+        Ok(report) => match crate::cli::audit::proof(&report) {
+            Ok(detail) => finding(CHECK, Health::Good, detail),
+            Err(failure) => finding(CHECK, Health::Bad, failure.message),
+        },
+        Err(error) => finding(CHECK, Health::Bad, error.to_string()),
+    }
+}

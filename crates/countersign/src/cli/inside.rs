@@ -1,0 +1,173 @@
+//! The way into the server: one call for each command that works on an installation itself, not through the API.
+
+use super::{
+    demo::DemoServer,
+    doctor::{self, Finding},
+    failure::{Exit, Failure},
+    init::FirstCredentials,
+    installation::Installation,
+    serve::{self, PrintFirst},
+};
+use crate::{
+    app::App,
+    clock::Clock,
+    config::{self, Config},
+    error::Error,
+    http::openapi,
+    running::{self, Running},
+    service::{
+        audit::{self, Report},
+        setup,
+    },
+    store::sqlite::Sqlite,
+    telemetry,
+};
+use countersign_core::Secret;
+use std::{
+    fs::{self, DirBuilder},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+/// Serves until told to stop. Makes the installation first if there is none, and then calls `print`.
+pub(super) async fn serve(args: serve::Args, print: PrintFirst) -> Result<(), Failure> {
+    let mut config = configuration(&args.installation)?;
+    config.server.listen = args.listen.unwrap_or(config.server.listen);
+    telemetry::start_logging(&config.log)?;
+    let data = config.store.directory.clone();
+
+    let (running, first) = running::start(config, Clock::System).await?;
+    if let Some(first) = first {
+        print(&credentials(first, &data))?;
+    }
+    tracing::info!(address = %running.address, "listening on {}", running.app.config.server.listen);
+    running.until_signalled().await?;
+    Ok(())
+}
+
+/// Makes an installation. Fails if there is one.
+pub(super) async fn initialise(installation: &Installation) -> Result<FirstCredentials, Failure> {
+    let config = configuration(installation)?;
+    let data = config.store.directory.clone();
+    let app = App::open(config, Clock::System).await?;
+    let first = setup::initialise(&app).await;
+    app.store.close().await;
+    first?.map(|first| credentials(first, &data)).ok_or_else(|| {
+        Failure::new(format!("{} is initialised already; nothing was changed", data.display()))
+            .hint("choose another --data, or sign in with the credentials that were printed then")
+    })
+}
+
+/// Examines an installation without changing it.
+pub(super) async fn examine(installation: &Installation) -> Result<Vec<Finding>, Failure> {
+    Ok(doctor::examine(configuration(installation)?).await)
+}
+
+/// Returns the OpenAPI document as JSON.
+pub(super) async fn describe_api() -> Result<String, Failure> {
+    Ok(format!("{:#}", openapi::description()))
+}
+
+/// Returns the annotated configuration file.
+pub(super) async fn default_config() -> Result<String, Failure> {
+    Ok(config::DEFAULT.to_owned())
+}
+
+/// Migrates the store; returns the names of the migrations that took.
+pub(super) async fn migrate(installation: &Installation) -> Result<Vec<&'static str>, Failure> {
+    let config = configuration(installation)?;
+    Ok(Sqlite::migrate_only(existing(&config.store.directory)?)?)
+}
+
+/// Follows every audit chain of an installation.
+pub(super) async fn verify_audit(installation: &Installation) -> Result<Report, Failure> {
+    let config = configuration(installation)?;
+    existing(&config.store.directory)?;
+    let app = App::open(config, Clock::System).await?;
+    let report = audit::verify(&app.store, &app.keys).await;
+    app.store.close().await;
+    Ok(report?)
+}
+
+/// What keeps the demo's server alive.
+pub(super) struct DemoHandle {
+    running: Running,
+    directory: PathBuf,
+}
+
+/// Starts a throw-away server on a free port of 127.0.0.1, with a fresh installation in a temporary directory.
+pub(super) async fn start_demo() -> Result<(DemoServer, DemoHandle), Failure> {
+    let directory = std::env::temp_dir().join(format!("countersign-demo-{:016x}", rand::random::<u64>()));
+    DirBuilder::new()
+        .mode(0o700)
+        .create(&directory)
+        .map_err(|error| Failure::new(format!("create {}: {error}", directory.display())))?;
+    let mut config = Config::default();
+    config.server.listen.set_port(0);
+    config.store.directory.clone_from(&directory);
+
+    let started = running::start(config, Clock::System).await;
+    let (running, first) = started.inspect_err(|_| drop(fs::remove_dir_all(&directory)))?;
+    let first = first.ok_or_else(|| Failure::new("the throw-away directory was not empty"))?;
+    let server = DemoServer {
+        url: format!("http://{}", running.address),
+        client_id: first.client.id.to_string(),
+        client_secret: Secret::new(first.client_secret.expose().to_owned()),
+    };
+    Ok((server, DemoHandle { running, directory }))
+}
+
+/// Follows every audit chain of the demo's server.
+pub(super) async fn verify_demo_audit(handle: &DemoHandle) -> Result<Report, Failure> {
+    let app = &handle.running.app;
+    Ok(audit::verify(&app.store, &app.keys).await?)
+}
+
+/// Stops the demo's server and removes its directory.
+pub(super) async fn stop_demo(handle: DemoHandle) {
+    // Whatever goes wrong, the story is told; the system clears its temporary directory by itself.
+    drop(handle.running.stop().await);
+    drop(fs::remove_dir_all(handle.directory));
+}
+
+/// Reads the configuration; arguments go before the environment, and that before the file.
+fn configuration(installation: &Installation) -> Result<Config, Failure> {
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let mut config = Config::load(installation.config.as_deref(), environment).map_err(|error| {
+        Failure::usage(error.to_string()).hint("countersign config default prints every setting")
+    })?;
+    if let Some(data) = &installation.data {
+        config.store.directory.clone_from(data);
+    }
+    Ok(config)
+}
+
+fn existing(data: &Path) -> Result<&Path, Failure> {
+    if data.is_dir() {
+        return Ok(data);
+    }
+    Err(Failure::new(format!("there is no installation in {}", data.display()))
+        .exit(Exit::NotFound)
+        .hint("name its directory with --data, or make one with: countersign init"))
+}
+
+fn credentials(first: setup::FirstCredentials, data: &Path) -> FirstCredentials {
+    FirstCredentials {
+        organisation_id: first.organisation.id.to_string(),
+        organisation_slug: first.organisation.slug.to_string(),
+        organisation_name: first.organisation.name.to_string(),
+        admin_username: first.admin.username.to_string(),
+        admin_password: first.admin_password,
+        client_id: first.client.id.to_string(),
+        client_secret: Secret::new(first.client_secret.expose().to_owned()),
+        client_scopes: first.client.scopes.iter().map(|scope| scope.name().to_owned()).collect(),
+        data: data.canonicalize().unwrap_or_else(|_| data.to_owned()).display().to_string(),
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::new(error.to_string()).hint("countersign doctor looks for what is wrong")
+    }
+}

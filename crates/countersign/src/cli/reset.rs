@@ -1,0 +1,44 @@
+//! `countersign reset`: removes all of a person's factors, so that they begin again.
+
+use super::{
+    api::{Api, Server},
+    failure::Failure,
+    prompt,
+    screen::{Screen, plain, text},
+};
+use serde_json::json;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example: countersign reset ada\n\nMake sure that it is ada who asks: whoever enrols next is ada."
+)]
+pub(super) struct Args {
+    /// Username, number or id
+    user: String,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let work = async |api: &Api| {
+        let found = api.get(&["v1", "users", &args.user]).await?;
+        let username = text(&found, "/username");
+        if !args.yes {
+            let what = format!("This deletes all factors and codes of {}", plain(username));
+            prompt::confirm(&what, username)?;
+        }
+        api.post(&["v1", "users", text(&found, "/id"), "reset"], json!({})).await
+    };
+    let user = Api::session(&args.server, work).await?;
+
+    let screen = Screen::new();
+    if args.server.json {
+        return screen.json(&user);
+    }
+    let username = plain(text(&user, "/username"));
+    screen.print(&screen.done(&format!("{username} has no factors any more")))?;
+    screen.print(&format!("  next: countersign factor enrol {username}"))
+}

@@ -1,0 +1,146 @@
+//! A running server: everything started in the right order, and stopped in the opposite one.
+
+use crate::{
+    app::App,
+    clock::Clock,
+    config::Config,
+    error::{Error, Result},
+    http::{
+        self, SharedApp, Web,
+        server::{self, Drained, Limits},
+        tls::Reloading,
+    },
+    service::{
+        audit,
+        setup::{self, FirstCredentials},
+    },
+};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+
+/// How often certificate files are looked at.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often idle token buckets are swept out.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// How often a checkpoint of the audit trail is signed, if there is anything new.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(600);
+
+/// A running server.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What it serves.
+    pub app: SharedApp,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<std::io::Result<Drained>>,
+    jobs: Vec<JoinHandle<()>>,
+}
+
+/// Starts the server. In an empty data directory it makes the first accounts and returns their credentials.
+pub async fn start(config: Config, clock: Clock) -> Result<(Running, Option<FirstCredentials>)> {
+    // The port first: a second server must not touch the data of the first.
+    let listener = listen(config.server.listen).await?;
+    let address = listener.local_addr().map_err(|error| Error::Store(format!("listen: {error}")))?;
+    let tls = certificates(&config)?;
+    let config = Config { server: crate::config::Server { listen: address, ..config.server }, ..config };
+
+    let app = Arc::new(App::open(config, clock).await?);
+    let first = setup::initialise(&app).await?;
+    let (stop, stopped) = oneshot::channel();
+    let shutdown = async move {
+        // A dropped handle stops the server as well.
+        let _ = stopped.await;
+    };
+    let web = Web::new(Arc::clone(&app))?;
+    let limits = limits(&web);
+    let jobs = jobs(&web, tls.clone());
+    let serving = tokio::spawn(server::serve(listener, tls, http::router(web), limits, shutdown));
+    Ok((Running { address, app, stop, serving, jobs }, first))
+}
+
+impl Running {
+    /// Waits until the process is asked to stop (SIGTERM or SIGINT), then stops.
+    pub async fn until_signalled(self) -> Result<Drained> {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+            .map_err(|error| Error::Internal(format!("wait for signals: {error}")))?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        tracing::info!("asked to stop; finishing open requests");
+        self.stop().await
+    }
+
+    /// Stops: no new requests, open ones finish, the audit trail is signed, the store is closed.
+    pub async fn stop(self) -> Result<Drained> {
+        let _ = self.stop.send(());
+        let drained = self.serving.await.map_err(|error| Error::Internal(format!("serve: {error}")))?;
+        for job in self.jobs {
+            job.abort();
+        }
+        if let Err(error) = audit::checkpoint(&self.app).await {
+            tracing::error!("sign checkpoint: {error}");
+        }
+        self.app.store.close().await;
+        drained.map_err(|error| Error::Store(format!("serve: {error}")))
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "; another program uses the port, choose another with --listen",
+            std::io::ErrorKind::PermissionDenied => {
+                "; ports below 1024 need a privilege, choose another with --listen"
+            }
+            std::io::ErrorKind::AddrNotAvailable => "; the machine has no such address",
+            _ => "",
+        };
+        Error::Store(format!("listen on {address}: {error}{hint}"))
+    })
+}
+
+fn certificates(config: &Config) -> Result<Option<Reloading>> {
+    let (Some(certificate), Some(key)) = (&config.server.certificate_file, &config.server.private_key_file)
+    else {
+        return Ok(None);
+    };
+    Reloading::load(certificate, key).map(Some).map_err(|error| Error::Store(error.to_string()))
+}
+
+fn limits(web: &Web) -> Limits {
+    let (server, limits) = (&web.app.config.server, &web.app.config.limits);
+    Limits {
+        header_timeout: Duration::from_secs(server.header_seconds),
+        idle_timeout: Duration::from_secs(server.idle_seconds),
+        drain_timeout: Duration::from_secs(server.drain_seconds),
+        max_connections: limits.connections,
+        max_connections_per_address: limits.connections_per_address,
+        proxies: web.proxies.clone(),
+        ..Limits::default()
+    }
+}
+
+fn jobs(web: &Web, tls: Option<Reloading>) -> Vec<JoinHandle<()>> {
+    let limits = Arc::clone(&web.limits);
+    let signing = Arc::clone(&web.app);
+    let mut jobs = vec![
+        tokio::spawn(async move { limits.sweep(SWEEP_INTERVAL).await }),
+        tokio::spawn(async move { keep_signing(&signing).await }),
+    ];
+    jobs.extend(tls.map(|tls| tokio::spawn(tls.watch(CERTIFICATE_INTERVAL))));
+    jobs
+}
+
+async fn keep_signing(app: &App) {
+    let mut ticks = tokio::time::interval(CHECKPOINT_INTERVAL);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = audit::checkpoint(app).await {
+            tracing::error!("sign checkpoint: {error}");
+        }
+        if let Err(error) = app.store.forget_revocations(app.clock.now()).await {
+            tracing::error!("forget revocations: {error}");
+        }
+    }
+}
