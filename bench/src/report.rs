@@ -1,0 +1,290 @@
+//! What a run found, for people and for programs.
+
+use crate::{
+    machine::Machine,
+    sample::{Percentiles, Spread},
+};
+use serde::Serialize;
+use std::fmt;
+
+/// Everything a run found. Times say their unit, memory is in MiB.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Report {
+    pub(crate) machine: Machine,
+    pub(crate) settings: Settings,
+    pub(crate) start: Starts,
+    pub(crate) memory: Memory,
+    pub(crate) loading: Loading,
+    pub(crate) lists: Lists,
+    pub(crate) verification: Verification,
+    pub(crate) audit: Audit,
+    pub(crate) unexpected_answers: usize,
+}
+
+/// How it was measured.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Settings {
+    pub(crate) users: u64,
+    pub(crate) slice_seconds: u64,
+    pub(crate) rounds: u64,
+    pub(crate) client_threads: usize,
+    /// What signing a code costs the client; done ahead, outside what is timed.
+    pub(crate) signing_micros: f64,
+}
+
+/// From spawning the server to its first answer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Starts {
+    pub(crate) empty_ms: Spread,
+    pub(crate) loaded_ms: Spread,
+}
+
+/// The server's resident memory.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Memory {
+    pub(crate) idle_empty: f64,
+    pub(crate) idle_loaded: f64,
+    pub(crate) peak_loading: f64,
+    pub(crate) after_load: f64,
+}
+
+/// Creating people and importing a factor for each, through the API.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Loading {
+    pub(crate) seconds: f64,
+    pub(crate) people_per_second: f64,
+    pub(crate) data_bytes: u64,
+    pub(crate) bytes_per_person: u64,
+}
+
+/// Pages of 50 people.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Lists {
+    pub(crate) first: Percentiles,
+    /// Absent if the list is too short to be deep.
+    pub(crate) deep: Option<Percentiles>,
+    pub(crate) deep_after: u64,
+}
+
+/// What verifications cost.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Verification {
+    pub(crate) at_connections: Vec<AtConnections>,
+    pub(crate) at_half_load: AtHalfLoad,
+}
+
+/// Verifications and the baseline beside them, each connection sending as soon as it has its answer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AtConnections {
+    pub(crate) connections: usize,
+    pub(crate) per_second: Spread,
+    pub(crate) baseline_per_second: Spread,
+    /// Verifications for each request to the baseline.
+    pub(crate) ratio: Spread,
+    /// The same ratio by the processor time of server and client: what disturbs us hardly changes it.
+    pub(crate) cpu_ratio: Spread,
+    pub(crate) latency_ms: Percentiles,
+    pub(crate) baseline_latency_ms: Percentiles,
+    pub(crate) server_cpu_micros: Spread,
+    pub(crate) baseline_server_cpu_micros: Spread,
+    pub(crate) client_cpu_micros: Spread,
+    pub(crate) baseline_client_cpu_micros: Spread,
+    /// The share of all cores that others took meanwhile.
+    pub(crate) disturbance: Spread,
+    pub(crate) peak_memory: f64,
+    /// Codes that had to be signed inside a timed slice.
+    pub(crate) signed_late: usize,
+}
+
+/// Verifications at half the rate the server can do.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AtHalfLoad {
+    pub(crate) connections: usize,
+    pub(crate) per_second: Spread,
+    pub(crate) latency_ms: Percentiles,
+}
+
+/// What `countersign audit verify` said at the end.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Audit {
+    pub(crate) seconds: f64,
+    pub(crate) said: String,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_conditions(f)?;
+        self.fmt_estate(f)?;
+        self.fmt_verification(f)?;
+        self.fmt_outcome(f)
+    }
+}
+
+impl Report {
+    fn fmt_conditions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Machine { cores, processor, memory_mib, kernel, filesystem, sync_ms } = &self.machine;
+        let Settings { users, slice_seconds, rounds, client_threads, signing_micros } = &self.settings;
+        writeln!(f, "machine   {cores} cores of {processor}, {memory_mib} MiB, Linux {kernel}")?;
+        writeln!(f, "disk      {filesystem}, {sync_ms:.2} ms to make 4 KiB durable")?;
+        if self.machine.is_in_memory() {
+            writeln!(f, "          in memory: being durable costs nothing here, so the rates mean little")?;
+        }
+        writeln!(
+            f,
+            "load      {} people; {rounds} rounds of {slice_seconds} s each",
+            grouped(*users as f64)
+        )?;
+        writeln!(
+            f,
+            "client    {client_threads} thread(s) on the same cores; a code takes {signing_micros:.2} µs, signed ahead"
+        )?;
+        writeln!(f)
+    }
+
+    fn fmt_estate(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Starts { empty_ms, loaded_ms } = &self.start;
+        let Memory { idle_empty, idle_loaded, peak_loading, after_load } = &self.memory;
+        let Loading { seconds, people_per_second, data_bytes, bytes_per_person } = &self.loading;
+        let Lists { first, deep, deep_after } = &self.lists;
+        let mebibytes = *data_bytes as f64 / f64::from(1 << 20);
+
+        writeln!(f, "start to first answer, empty      {} ms", with_range(empty_ms, 1))?;
+        writeln!(f, "start to first answer, with all   {} ms", with_range(loaded_ms, 1))?;
+        writeln!(f, "resident, idle and empty          {idle_empty:.1} MiB")?;
+        writeln!(f, "resident, idle with all           {idle_loaded:.1} MiB")?;
+        writeln!(f, "resident, at most while loading   {peak_loading:.1} MiB")?;
+        writeln!(f, "resident, after all load          {after_load:.1} MiB")?;
+        writeln!(
+            f,
+            "loading, with a factor each       {} people/s, {seconds:.1} s",
+            grouped(*people_per_second)
+        )?;
+        writeln!(
+            f,
+            "data on disk                      {mebibytes:.1} MiB, {bytes_per_person} bytes a person"
+        )?;
+        writeln!(f, "list page of 50, first            {}", in_short(first))?;
+        if let Some(deep) = deep {
+            writeln!(f, "list page of 50, after {:<10} {}", grouped(*deep_after as f64), in_short(deep))?;
+        }
+        writeln!(f)
+    }
+
+    fn fmt_verification(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = [0, 1].map(|line| COLUMNS.map(|column| column[line].to_owned()));
+        let rows = self.verification.at_connections.iter().map(AtConnections::row);
+        let table: Vec<_> = head.into_iter().chain(rows).collect();
+        for row in &table {
+            for (column, cell) in row.iter().enumerate() {
+                let width = table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+                write!(f, "{}{cell:>width$}", if column == 0 { "" } else { "  " })?;
+            }
+            writeln!(f)?;
+        }
+        let AtHalfLoad { connections, per_second, latency_ms } = &self.verification.at_half_load;
+        writeln!(
+            f,
+            "\nat half load, {} verifications/s over {connections} connections: {}",
+            grouped(per_second.median),
+            in_short(latency_ms)
+        )
+    }
+
+    fn fmt_outcome(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verifications: usize =
+            self.verification.at_connections.iter().map(|at| at.latency_ms.samples).sum::<usize>()
+                + self.verification.at_half_load.latency_ms.samples;
+        writeln!(
+            f,
+            "{} verifications, {} answers not as expected",
+            grouped(verifications as f64),
+            self.unexpected_answers
+        )?;
+        writeln!(f, "audit trail holds ({:.1} s)", self.audit.seconds)
+    }
+}
+
+/// The table's columns, each with the two lines above it.
+const COLUMNS: [[&str; 2]; 12] = [
+    ["connec-", "tions"],
+    ["verifications", "/s"],
+    ["", "spread"],
+    ["do-nothing", "/s"],
+    ["", "ratio"],
+    ["ratio", "by CPU"],
+    ["p50", "ms"],
+    ["p99", "ms"],
+    ["server CPU", "µs each"],
+    ["do-nothing", "µs each"],
+    ["peak", "MiB"],
+    ["CPU of", "others"],
+];
+
+impl AtConnections {
+    fn row(&self) -> [String; COLUMNS.len()] {
+        [
+            self.connections.to_string(),
+            grouped(self.per_second.median),
+            range(&self.per_second, 0),
+            grouped(self.baseline_per_second.median),
+            with_range(&self.ratio, 2),
+            format!("{:.2}", self.cpu_ratio.median),
+            format!("{:.2}", self.latency_ms.p50),
+            format!("{:.2}", self.latency_ms.p99),
+            format!("{:.1}", self.server_cpu_micros.median),
+            format!("{:.1}", self.baseline_server_cpu_micros.median),
+            format!("{:.1}", self.peak_memory),
+            format!("{:.0} %", 100.0 * self.disturbance.median),
+        ]
+    }
+}
+
+fn in_short(latency: &Percentiles) -> String {
+    format!("p50 {:.2} ms, p99 {:.2} ms, at most {:.2} ms", latency.p50, latency.p99, latency.max)
+}
+
+fn with_range(spread: &Spread, decimals: usize) -> String {
+    format!("{:.decimals$} ({})", spread.median, range(spread, decimals))
+}
+
+fn range(spread: &Spread, decimals: usize) -> String {
+    if decimals == 0 {
+        return format!("{}–{}", grouped(spread.min), grouped(spread.max));
+    }
+    format!("{:.decimals$}–{:.decimals$}", spread.min, spread.max)
+}
+
+/// Writes a whole number with a comma between thousands.
+fn grouped(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut grouped = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_grouped() {
+        assert_eq!(grouped(999.4), "999");
+        assert_eq!(grouped(1_000.0), "1,000");
+        assert_eq!(grouped(31_700_123.0), "31,700,123");
+    }
+}

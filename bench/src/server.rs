@@ -1,0 +1,242 @@
+//! The server under test: the real binary, as a child of ours.
+
+use crate::client::{Connection, Credentials, request};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+use tokio::{
+    process::{Child, Command},
+    time::{sleep, timeout},
+};
+
+/// How long a server may take to answer first.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long a server may take to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// How often we look whether it answers, finer than what we report.
+const POLL: Duration = Duration::from_micros(500);
+/// What switches off the limits a single address would meet, and on the handler to compare with.
+const ENVIRONMENT: [(&str, &str); 5] = [
+    ("COUNTERSIGN__LIMITS__PER_ADDRESS", "0"),
+    ("COUNTERSIGN__LIMITS__PER_CLIENT", "0"),
+    ("COUNTERSIGN__LIMITS__SIGN_INS", "0"),
+    ("COUNTERSIGN__LIMITS__CONNECTIONS_PER_ADDRESS", "100000"),
+    ("COUNTERSIGN__SERVER__BASELINE", "true"),
+];
+
+/// A binary and a data directory of its own.
+pub(crate) struct Installation {
+    binary: PathBuf,
+    data: PathBuf,
+    log: PathBuf,
+    pub(crate) credentials: Credentials,
+}
+
+impl Installation {
+    /// Makes a data directory below `room`.
+    pub(crate) async fn init(binary: &Path, room: &Path) -> Result<Self> {
+        let data = room.join("data");
+        let output = command(binary, &["init", "--json"], &data)
+            .output()
+            .await
+            .with_context(|| format!("run {} init", binary.display()))?;
+        ensure!(output.status.success(), "init: {}", String::from_utf8_lossy(&output.stderr).trim_end());
+        Ok(Self {
+            binary: binary.to_owned(),
+            log: room.join("server.log"),
+            credentials: Credentials::from_init(&output.stdout)?,
+            data,
+        })
+    }
+
+    /// Starts the server; returns it with the time from spawning it to its first answer.
+    pub(crate) async fn start(&self) -> Result<(Server, Duration)> {
+        let address = free_address()?;
+        let log = fs::OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let mut command = command(&self.binary, &["serve", "--listen", &address.to_string()], &self.data);
+        command.stdout(log.try_clone()?).stderr(log);
+
+        let spawned = Instant::now();
+        let child = command.spawn().with_context(|| format!("run {}", self.binary.display()))?;
+        let pid = child.id().context("the server has no process id")?;
+        let mut server = Server { child, pid, address };
+        match timeout(START_LIMIT, server.first_answer()).await {
+            Ok(Ok(())) => Ok((server, spawned.elapsed())),
+            Ok(Err(error)) => Err(error.context(self.log_tail())),
+            Err(_) => bail!("the server did not answer within {START_LIMIT:?}; {}", self.log_tail()),
+        }
+    }
+
+    /// Checks the audit trail; the server must not run.
+    pub(crate) async fn audit_verify(&self) -> Result<String> {
+        let output = command(&self.binary, &["audit", "verify"], &self.data).output().await?;
+        let said = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
+        ensure!(
+            output.status.success(),
+            "audit verify does not hold: {said} {}",
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        );
+        Ok(said)
+    }
+
+    /// Returns the bytes the data directory takes.
+    pub(crate) fn data_bytes(&self) -> Result<u64> {
+        let mut bytes = 0;
+        for entry in fs::read_dir(&self.data)? {
+            bytes += entry?.metadata()?.len();
+        }
+        Ok(bytes)
+    }
+
+    /// Returns the end of what the server logged.
+    pub(crate) fn log_tail(&self) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let tail = &log[log.len().saturating_sub(2000)..];
+        format!("the end of its log:\n{}", String::from_utf8_lossy(tail))
+    }
+}
+
+/// Prepares a call of the binary. The child dies with us, whatever happens to us short of SIGKILL.
+fn command(binary: &Path, arguments: &[&str], data: &Path) -> Command {
+    let mut command = Command::new(binary);
+    command.args(arguments).arg("--data").arg(data).envs(ENVIRONMENT).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// Asks the system for a port nobody uses.
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// A server that runs.
+pub(crate) struct Server {
+    child: Child,
+    pid: u32,
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    /// Waits until the server answers.
+    async fn first_answer(&mut self) -> Result<()> {
+        let request = request("GET", "/healthz", "", None);
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the server ended with {status}");
+            }
+            if let Ok(mut connection) = Connection::open(self.address).await
+                && connection.exchange(&request).await.is_ok_and(|answer| answer.status == 200)
+            {
+                return Ok(());
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    /// Stops the server as an operator would.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        let pid =
+            i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("the server has no process id")?;
+        // Not reaped yet, so the id is still its own.
+        kill_process(pid, Signal::TERM).context("ask the server to stop")?;
+        let status = timeout(STOP_LIMIT, self.child.wait())
+            .await
+            .with_context(|| format!("the server did not stop within {STOP_LIMIT:?}"))??;
+        ensure!(status.success(), "the server stopped with {status}");
+        Ok(())
+    }
+
+    /// Kills the server, without a chance to put anything in order.
+    pub(crate) async fn kill(mut self) -> Result<()> {
+        self.child.kill().await.context("kill the server")
+    }
+
+    /// Returns the processor time the server used so far, in steps of 10 ms.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        cpu_of_process(&self.pid.to_string())
+    }
+
+    /// Returns what is resident now and what was at most, in MiB.
+    pub(crate) fn memory(&self) -> Result<Memory> {
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.pid)).context("read the server's status")?;
+        let of = |name| mebibytes_of(&status, name).with_context(|| format!("read {name}"));
+        Ok(Memory { now: of("VmRSS:")?, peak: of("VmHWM:")? })
+    }
+
+    /// Forgets the peak, so that the next one is of what comes now.
+    pub(crate) fn reset_peak(&self) -> Result<()> {
+        fs::write(format!("/proc/{}/clear_refs", self.pid), "5").context("reset the server's peak memory")
+    }
+
+    /// Waits until the server rests, at most a few seconds: what it put off is done then, and on its account.
+    pub(crate) async fn settle(&self) -> Result<()> {
+        let mut calm = 0;
+        let mut before = self.cpu()?;
+        for _ in 0..100 {
+            sleep(Duration::from_millis(50)).await;
+            let now = self.cpu()?;
+            calm = if now == before { calm + 1 } else { 0 };
+            before = now;
+            if calm == 3 {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Resident memory in MiB.
+pub(crate) struct Memory {
+    pub(crate) now: f64,
+    pub(crate) peak: f64,
+}
+
+/// Returns the processor time a process used so far.
+pub(crate) fn cpu_of_process(process: &str) -> Result<Duration> {
+    let path = format!("/proc/{process}/stat");
+    let stat = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    cpu_of(&stat).with_context(|| format!("read {path}"))
+}
+
+/// Returns user and system time of a `/proc/PID/stat` line.
+fn cpu_of(stat: &str) -> Option<Duration> {
+    // The name, in brackets, may have blanks; the state follows it.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ').skip(11);
+    Some(of_ticks(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?))
+}
+
+/// Returns a time the kernel counts in ticks.
+pub(crate) fn of_ticks(ticks: u64) -> Duration {
+    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// Returns a value of `/proc/PID/status`, which are in KiB.
+fn mebibytes_of(status: &str, name: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kibibytes: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes / 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processor_time_is_user_and_system_time() {
+        let stat = "42 (a (b) c) S 1 42 42 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 4 0 100 1000 10";
+
+        assert_eq!(cpu_of(stat), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn memory_is_read_in_mebibytes() {
+        assert_eq!(mebibytes_of("VmHWM:\t   20480 kB\nVmRSS:\t   10240 kB\n", "VmRSS:"), Some(10.0));
+    }
+}
