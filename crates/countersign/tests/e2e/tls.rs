@@ -95,6 +95,17 @@ fn a_bad_certificate_keeps_the_one_in_use() {
 }
 
 #[test]
+fn a_hangup_without_tls_does_not_end_the_server() {
+    let installation = Installation::new();
+    let server = installation.serve();
+
+    signal(server.process(), "HUP");
+
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert_eq!(curl([server.at("/healthz")]).status, 200);
+}
+
+#[test]
 fn tls_files_that_cannot_be_used_are_named() {
     let installation = Installation::new();
     certify(&installation, "first");
