@@ -133,6 +133,20 @@ fn a_key_that_does_not_fit_is_not_used() {
 }
 
 #[test]
+fn a_key_without_its_database_is_not_the_beginning_of_a_new_one() {
+    let installation = Installation::new();
+    let database = fs::read(installation.database()).expect("read");
+    fs::remove_file(installation.database()).expect("remove");
+
+    installation.refuses_to_serve(&["master key but no database", "restore the database from your backup"]);
+    assert_eq!(installation.run(["init"]).status.code(), Some(1));
+
+    assert!(!installation.database().exists(), "nothing was made");
+    fs::write(installation.database(), database).expect("write");
+    installation.serve();
+}
+
+#[test]
 fn a_key_kept_elsewhere_is_found_or_missed_by_its_name() {
     let installation = Installation::new();
     let elsewhere = installation.beside("elsewhere.key");
