@@ -44,6 +44,18 @@ impl Handle {
     }
 }
 
+impl From<UserId> for Handle {
+    fn from(id: UserId) -> Self {
+        Self::Id(id)
+    }
+}
+
+impl From<&Self> for Handle {
+    fn from(handle: &Self) -> Self {
+        handle.clone()
+    }
+}
+
 impl fmt::Display for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -71,17 +71,17 @@ impl App {
         })
     }
 
-    /// Changes a person of the asker's organisation by a rule.
+    /// Changes the person a handle names in the asker's organisation by a rule.
     pub async fn change<T: Send + 'static>(
         &self,
         asker: &Asker,
-        user: UserId,
+        whom: impl Into<Handle>,
         mut decide: impl FnMut(&mut User, With<'_>) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T> {
         let (organisation, call) = (Arc::clone(&asker.organisation), asker.call.clone());
         let keys = Arc::clone(&self.keys);
         self.store
-            .change(organisation.id, user, move |user| {
+            .change_by(organisation.id, whom.into(), move |user| {
                 decide(user, With { policy: &organisation.policy, keys: &keys, call: &call })
             })
             .await

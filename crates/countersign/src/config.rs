@@ -93,7 +93,7 @@ pub struct Limits {
 }
 
 /// What tokens say.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tokens {
     /// The issuer (`iss`), which is also the base of the metadata's addresses. Derived from `listen` when empty.
@@ -167,12 +167,6 @@ impl Default for Limits {
             connections: 10_000,
             connections_per_address: 1_000,
         }
-    }
-}
-
-impl Default for Tokens {
-    fn default() -> Self {
-        Self { issuer: String::new() }
     }
 }
 

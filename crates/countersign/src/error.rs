@@ -1,7 +1,6 @@
 //! What can go wrong in a use case or the store. Knows nothing of HTTP or the command line.
 
 use countersign_core::{Refusal, keyring::KeyError, refusal::Invalid, user::Unreadable};
-use std::time::Duration;
 
 /// The result of a use case or a store operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -18,9 +17,6 @@ pub enum Error {
     /// A value that must be unique is taken; names the member.
     #[error("{0} is taken")]
     Conflict(&'static str),
-    /// Too many requests; try again after a while.
-    #[error("too many requests")]
-    TooManyRequests(Duration),
     /// More work waits than the server takes on; try again.
     #[error("the server is busy")]
     Busy,

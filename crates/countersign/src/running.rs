@@ -16,7 +16,13 @@ use crate::{
     },
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+    task::JoinHandle,
+    time::{Instant, interval_at},
+};
 
 /// How often certificate files are looked at.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
@@ -58,14 +64,31 @@ pub async fn start(config: Config, clock: Clock) -> Result<(Running, Option<Firs
     Ok((Running { address, app, stop, serving, jobs }, first))
 }
 
+/// The signals by which a process is asked to stop: SIGTERM and SIGINT.
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Begins to listen. To be called before the server starts: a signal that nobody listens for kills the process.
+    pub fn listen() -> Result<Self> {
+        let signals = || {
+            Ok(Self {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            })
+        };
+        signals().map_err(|error: std::io::Error| Error::Internal(format!("listen for signals: {error}")))
+    }
+}
+
 impl Running {
-    /// Waits until the process is asked to stop (SIGTERM or SIGINT), then stops.
-    pub async fn until_signalled(self) -> Result<Drained> {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-            .map_err(|error| Error::Internal(format!("wait for signals: {error}")))?;
+    /// Waits until the process is asked to stop, then stops.
+    pub async fn until(self, mut signals: StopSignals) -> Result<Drained> {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
+            _ = signals.terminate.recv() => {}
+            _ = signals.interrupt.recv() => {}
         }
         tracing::info!("asked to stop; finishing open requests");
         self.stop().await
@@ -77,6 +100,8 @@ impl Running {
         let drained = self.serving.await.map_err(|error| Error::Internal(format!("serve: {error}")))?;
         for job in self.jobs {
             job.abort();
+            // It ends where it waits; what it had committed stays.
+            let _ = job.await;
         }
         if let Err(error) = audit::checkpoint(&self.app).await {
             tracing::error!("sign checkpoint: {error}");
@@ -133,7 +158,7 @@ fn jobs(web: &Web, tls: Option<Reloading>) -> Vec<JoinHandle<()>> {
 }
 
 async fn keep_signing(app: &App) {
-    let mut ticks = tokio::time::interval(CHECKPOINT_INTERVAL);
+    let mut ticks = interval_at(Instant::now() + CHECKPOINT_INTERVAL, CHECKPOINT_INTERVAL);
     loop {
         ticks.tick().await;
         if let Err(error) = audit::checkpoint(app).await {

@@ -259,7 +259,7 @@ impl Story {
 
         let code = indented(&terminal_qr::render(self.screen, text(&enrolment, "/otpauthUri")));
         let secret = factor::grouped(text(&enrolment, "/secret"));
-        let picture = format!("{code}\n    Scan it with an authenticator app, or type: {secret}\n");
+        let picture = format!("{code}\n    Scan it with an authenticator app, or type:\n    {secret}\n");
         Ok(Told { detail: String::new(), picture })
     }
 
@@ -267,7 +267,7 @@ impl Story {
         if !self.auto {
             self.note("The demo can play the phone for you: just press Enter.")?;
         } else {
-            self.note("The demo plays the phone. Each code works once, so it uses neighbouring steps.")?;
+            self.note("The demo plays the phone, with codes of neighbouring steps: each works once.")?;
         }
         let code = self.fresh_code().await?;
         let path = ["v1", "users", &self.user, "factors", &self.factor, "activate"];

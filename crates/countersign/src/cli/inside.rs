@@ -14,7 +14,7 @@ use crate::{
     config::{self, Config},
     error::Error,
     http::openapi,
-    running::{self, Running},
+    running::{self, Running, StopSignals},
     service::{
         audit::{self, Report},
         setup,
@@ -36,12 +36,13 @@ pub(super) async fn serve(args: serve::Args, print: PrintFirst) -> Result<(), Fa
     telemetry::start_logging(&config.log)?;
     let data = config.store.directory.clone();
 
+    let signals = StopSignals::listen()?;
     let (running, first) = running::start(config, Clock::System).await?;
     if let Some(first) = first {
         print(&credentials(first, &data))?;
     }
     tracing::info!(address = %running.address, "listening on {}", running.app.config.server.listen);
-    running.until_signalled().await?;
+    running.until(signals).await?;
     Ok(())
 }
 
@@ -144,7 +145,7 @@ fn configuration(installation: &Installation) -> Result<Config, Failure> {
 }
 
 fn existing(data: &Path) -> Result<&Path, Failure> {
-    if data.is_dir() {
+    if Sqlite::exists(data) {
         return Ok(data);
     }
     Err(Failure::new(format!("there is no installation in {}", data.display()))

@@ -2,8 +2,8 @@
 
 use super::{
     api::{Api, Page, Server},
-    failure::{Exit, Failure},
-    screen::{Field, Screen, shown, text},
+    failure::Failure,
+    screen::{Field, Screen, shown},
 };
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
@@ -47,7 +47,7 @@ enum Command {
     /// Show an organisation
     #[command(after_help = "Example: countersign org show acme")]
     Show {
-        /// Slug or id; may be left out if there is only one
+        /// Slug or id; your own if left out
         org: Option<String>,
     },
     /// Rename an organisation
@@ -70,7 +70,7 @@ enum PolicyCommand {
     /// Show the policy
     #[command(after_help = "Example: countersign org policy show acme")]
     Show {
-        /// Slug or id; may be left out if there is only one
+        /// Slug or id; your own if left out
         org: Option<String>,
     },
     /// Change some values of the policy
@@ -86,7 +86,7 @@ enum PolicyCommand {
         /// JSON file with the values to change, or - for standard input
         #[arg(long, value_name = "FILE", conflicts_with = "settings")]
         file: Option<PathBuf>,
-        /// Slug or id; may be left out if there is only one
+        /// Slug or id; your own if left out
         #[arg(long, value_name = "ORG")]
         of: Option<String>,
     },
@@ -142,7 +142,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             screen.one(FIELDS, &api.post(&PATH, body).await?, json)
         }
         Command::Show { org } => {
-            let org = meant(api, org.or(default)).await?;
+            let org = meant(org.or(default));
             screen.one(FIELDS, &api.get(&[PATH[0], PATH[1], &org]).await?, json)
         }
         Command::Rename { org, name } => {
@@ -150,7 +150,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             screen.one(FIELDS, &changed, json)
         }
         Command::Policy { command: PolicyCommand::Show { org } } => {
-            let org = meant(api, org.or(default)).await?;
+            let org = meant(org.or(default));
             print_policy(screen, &api.get(&[PATH[0], PATH[1], &org, "policy"]).await?, json)
         }
         Command::Policy { command: PolicyCommand::Set { settings, file, of } } => {
@@ -158,28 +158,16 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
                 Some(file) => read_patch(&file)?,
                 None => merge_patch(settings),
             };
-            let org = meant(api, of.or(default)).await?;
+            let org = meant(of.or(default));
             print_policy(screen, &api.patch(&[PATH[0], PATH[1], &org, "policy"], patch).await?, json)
         }
     };
     Api::session(&args.server, work).await
 }
 
-/// Returns the organisation that is meant: the one named, else the only one there is.
-async fn meant(api: &Api, named: Option<String>) -> Result<String, Failure> {
-    let which = || Failure::usage("which organisation?").hint("name it by its slug or id");
-    if let Some(named) = named {
-        return Ok(named);
-    }
-    let list = api.get(&PATH).await.map_err(|failure| match failure.exit {
-        // Only owners see the list; everybody else has to know their own.
-        Exit::Refused => which(),
-        _ => failure,
-    })?;
-    match list["items"].as_array().map(Vec::as_slice) {
-        Some([only]) => Ok(text(only, "/id").to_owned()),
-        _ => Err(which()),
-    }
+/// Returns the organisation that is meant: the one named, else the caller's own.
+fn meant(named: Option<String>) -> String {
+    named.unwrap_or_else(|| "self".into())
 }
 
 fn read_patch(file: &Path) -> Result<Value, Failure> {

@@ -1,6 +1,6 @@
 //! The API's description: OpenAPI 3.1, made from the handlers, and a page to read it.
 
-use super::{Web, problem::Problem};
+use super::{Web, problem};
 use axum::{Router, response::IntoResponse, routing::get};
 use http::{HeaderValue, header};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ use utoipa::{
             person, `owner` an owner. Owners may add `?organisation=` to any route.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
-    components(schemas(Problem)),
+    components(schemas(problem::Content)),
     modifiers(&Schemes),
 )]
 pub struct Description;
@@ -40,14 +40,14 @@ impl Modify for Schemes {
 /// Adds to each operation what all have in common: the problem it may answer.
 pub fn complete(description: utoipa::openapi::OpenApi) -> Value {
     let mut description = serde_json::to_value(description).unwrap_or_default();
-    let problem = json!({
+    let answer = json!({
         "description": "a problem (RFC 9457)",
         "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
     });
     let paths = description.get_mut("paths").and_then(Value::as_object_mut);
     for operation in paths.into_iter().flat_map(|paths| paths.values_mut()).filter_map(Value::as_object_mut) {
         for method in operation.values_mut().filter(|value| value.get("responses").is_some()) {
-            method["responses"]["default"] = problem.clone();
+            method["responses"]["default"] = answer.clone();
         }
     }
     description

@@ -14,10 +14,15 @@ use serde::Serialize;
 use std::borrow::Cow;
 use utoipa::ToSchema;
 
+/// What went wrong. Boxed, because every handler returns one or its answer.
+#[derive(Debug, Clone)]
+pub struct Problem(Box<Content>);
+
 /// What went wrong, as the caller sees it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Problem)]
 #[serde(rename_all = "camelCase")]
-pub struct Problem {
+pub struct Content {
     /// A name for the kind of problem: `urn:countersign:problem:` and the code.
     #[serde(rename = "type")]
     kind: String,
@@ -52,7 +57,7 @@ pub struct Problem {
 impl Problem {
     /// Makes a problem.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self {
+        Self(Box::new(Content {
             kind: format!("urn:countersign:problem:{code}"),
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
@@ -64,21 +69,24 @@ impl Problem {
             request_id: None,
             challenge: None,
             cause: None,
-        }
+        }))
     }
 
     /// A malformed input, with its member's name where there is one.
     pub fn invalid(code: &'static str, field: Option<String>, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { field, ..Self::new(StatusCode::BAD_REQUEST, code, detail) }
+        let mut problem = Self::new(StatusCode::BAD_REQUEST, code, detail);
+        problem.0.field = field;
+        problem
     }
 
     /// Nobody we know: asks for credentials (RFC 6750 §3).
     pub fn unauthorised(code: &'static str, detail: &'static str) -> Self {
-        let challenge = match code {
+        let mut problem = Self::new(StatusCode::UNAUTHORIZED, code, detail);
+        problem.0.challenge = Some(match code {
             "credentials_missing" => r#"Bearer realm="countersign", Basic realm="countersign""#,
             _ => r#"Bearer realm="countersign", error="invalid_token""#,
-        };
-        Self { challenge: Some(challenge), ..Self::new(StatusCode::UNAUTHORIZED, code, detail) }
+        });
+        problem
     }
 
     /// Somebody we know who may not do this.
@@ -89,35 +97,51 @@ impl Problem {
     /// Too many requests.
     pub fn too_many(retry: &Retry) -> Self {
         let detail = "too many requests; try again after the time in Retry-After";
-        let seconds = Some(retry.seconds());
-        Self { retry_after: seconds, ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail) }
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(retry.seconds())
     }
 
     /// Says how many tries remain.
     pub fn attempts_left(mut self, left: u32) -> Self {
-        self.attempts_left = Some(left);
+        self.0.attempts_left = Some(left);
+        self
+    }
+
+    fn retry_after(mut self, seconds: u64) -> Self {
+        self.0.retry_after = Some(seconds);
+        self
+    }
+
+    fn caused_by(mut self, cause: String) -> Self {
+        self.0.cause = Some(cause);
         self
     }
 
     /// Names the request and writes the body. Called by the outermost layer, which knows the id.
-    pub fn into_answer(mut self, request_id: &str) -> Response {
-        if let Some(cause) = &self.cause {
-            tracing::error!(request.id = request_id, code = self.code, "{cause}");
+    pub fn into_answer(self, request_id: &str) -> Response {
+        let mut content = self.0;
+        if let Some(cause) = &content.cause {
+            tracing::error!(request.id = request_id, code = content.code, "{cause}");
         }
-        self.request_id = Some(request_id.to_owned());
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_vec(&self).expect("a problem has string keys only, so it is always JSON");
+        content.request_id = Some(request_id.to_owned());
+        let body =
+            serde_json::to_vec(&content).expect("a problem has string keys only, so it is always JSON");
         let mut answer = Response::new(Body::from(body));
-        *answer.status_mut() = status;
+        *answer.status_mut() = content.status();
         let headers = answer.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(challenge) = self.challenge {
+        if let Some(challenge) = content.challenge {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
-        if let Some(seconds) = self.retry_after {
+        if let Some(seconds) = content.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         answer
+    }
+}
+
+impl Content {
+    fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 }
 
@@ -125,7 +149,7 @@ impl IntoResponse for Problem {
     /// Hands the problem to the outermost layer, which writes it with the request's id.
     fn into_response(self) -> Response {
         let mut answer = Response::new(Body::empty());
-        *answer.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *answer.status_mut() = self.0.status();
         answer.extensions_mut().insert(self);
         answer
     }
@@ -169,28 +193,22 @@ impl From<Error> for Problem {
         match error {
             Error::Refused(refusal) => refusal.into(),
             Error::NotFound(what) => Self::new(S::NOT_FOUND, not_found_code(what), format!("no such {what}")),
-            Error::Conflict(member) => Self {
-                field: Some(member.to_owned()),
-                ..Self::new(S::CONFLICT, "taken", format!("this {member} is taken"))
-            },
-            Error::TooManyRequests(after) => Self::too_many(&Retry { after }),
-            Error::Busy => Self {
-                retry_after: Some(1),
-                ..Self::new(S::SERVICE_UNAVAILABLE, "busy", "the server is busy; try again")
-            },
-            Error::Store(cause) => Self {
-                cause: Some(cause),
-                retry_after: Some(5),
-                ..Self::new(
-                    S::SERVICE_UNAVAILABLE,
-                    "store_unavailable",
-                    "nothing was changed; the log says why",
-                )
-            },
-            Error::Internal(cause) => Self {
-                cause: Some(cause),
-                ..Self::new(S::INTERNAL_SERVER_ERROR, "internal", "nothing was changed; the log says why")
-            },
+            Error::Conflict(member) => {
+                let mut problem = Self::new(S::CONFLICT, "taken", format!("this {member} is taken"));
+                problem.0.field = Some(member.to_owned());
+                problem
+            }
+            Error::Busy => {
+                Self::new(S::SERVICE_UNAVAILABLE, "busy", "the server is busy; try again").retry_after(1)
+            }
+            Error::Store(cause) => {
+                let detail = "nothing was changed; the log says why";
+                Self::new(S::SERVICE_UNAVAILABLE, "store_unavailable", detail).retry_after(5).caused_by(cause)
+            }
+            Error::Internal(cause) => {
+                let detail = "nothing was changed; the log says why";
+                Self::new(S::INTERNAL_SERVER_ERROR, "internal", detail).caused_by(cause)
+            }
         }
     }
 }

@@ -109,8 +109,12 @@ pub async fn checkpoint(app: &App) -> Result<bool> {
     }
     let seq = last.map_or(1, |statement| statement.seq + 1);
     let statement = Statement { seq, at: app.clock.now(), row, digest };
-    app.store.append_checkpoint(Checkpoint { seq, at: statement.at, jws: sign(&statement, signing) }).await?;
-    Ok(true)
+    let signed = Checkpoint { seq, at: statement.at, jws: sign(&statement, signing) };
+    match app.store.append_checkpoint(signed).await {
+        // Somebody else signed one in this moment; theirs serves as well.
+        Err(Error::Conflict(_)) => Ok(false),
+        appended => appended.map(|()| true),
+    }
 }
 
 fn extend(digest: Hash, row: Hash) -> Hash {

@@ -149,8 +149,7 @@ pub async fn activate(
     factor: FactorId,
     code: Code,
 ) -> Result<Activated> {
-    let id = app.resolve(asker.organisation.id, handle).await?;
-    app.change(asker, id, move |user, with| {
+    app.change(asker, handle, move |user, with| {
         Ok(match user.activate(factor, &code, with.policy, with.keys, with.call)? {
             Activation::Activated => Activated::Factor(Box::new(user.factor(factor)?.clone())),
             Activation::Rejected { attempts_left } => Activated::Rejected { attempts_left },
@@ -168,8 +167,7 @@ pub async fn resynchronise(
     factor: FactorId,
     codes: [Code; 2],
 ) -> Result<(Resync, Factor)> {
-    let id = app.resolve(asker.organisation.id, handle).await?;
-    app.change(asker, id, move |user, with| {
+    app.change(asker, handle, move |user, with| {
         let pair = [&codes[0], &codes[1]];
         let found = user.resynchronise(factor, pair, with.policy, with.keys, with.call)?;
         Ok((found, user.factor(factor)?.clone()))
@@ -186,8 +184,7 @@ pub async fn update(
     label: Option<Label>,
     enabled: Option<bool>,
 ) -> Result<Factor> {
-    let id = app.resolve(asker.organisation.id, handle).await?;
-    app.change(asker, id, move |user, with| {
+    app.change(asker, handle, move |user, with| {
         if let Some(label) = &label {
             user.rename_factor(factor, label.clone(), with.call)?;
         }
@@ -203,8 +200,7 @@ pub async fn update(
 
 /// Deletes a factor.
 pub async fn delete(app: &App, asker: &Asker, handle: &Handle, factor: FactorId) -> Result<()> {
-    let id = app.resolve(asker.organisation.id, handle).await?;
-    app.change(asker, id, move |user, With { policy, call, .. }| user.delete_factor(factor, policy, call))
+    app.change(asker, handle, move |user, With { policy, call, .. }| user.delete_factor(factor, policy, call))
         .await
 }
 

@@ -8,8 +8,7 @@ use countersign_core::{Handle, Method, User};
 
 /// Clears flag and count of methods; returns the person as they are then.
 pub async fn unlock(app: &App, asker: &Asker, handle: &Handle, methods: Vec<Method>) -> Result<User> {
-    let id = app.resolve(asker.organisation.id, handle).await?;
-    app.change(asker, id, move |user, with| {
+    app.change(asker, handle, move |user, with| {
         user.unlock(&methods, with.call)?;
         Ok(user.clone())
     })

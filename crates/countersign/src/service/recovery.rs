@@ -65,8 +65,7 @@ pub async fn emergency_code(app: &App, asker: &Asker, handle: &Handle) -> Result
 
 /// Withdraws a person's emergency code.
 pub async fn revoke_emergency_code(app: &App, asker: &Asker, handle: &Handle) -> Result<()> {
-    let id = app.resolve(asker.organisation.id, handle).await?;
-    app.change(asker, id, |user, with| user.revoke_emergency_code(with.call)).await.map(drop)
+    app.change(asker, handle, |user, with| user.revoke_emergency_code(with.call)).await.map(drop)
 }
 
 /// Draws the random id that salts a hash.

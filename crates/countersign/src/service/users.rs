@@ -37,8 +37,7 @@ pub async fn list(
 
 /// Changes a person's profile.
 pub async fn update(app: &App, asker: &Asker, handle: &Handle, patch: UserPatch) -> Result<User> {
-    let id = app.resolve(asker.organisation.id, handle).await?;
-    app.change(asker, id, move |user, with| {
+    app.change(asker, handle, move |user, with| {
         user.update(patch.clone(), with.call)?;
         Ok(user.clone())
     })
@@ -56,8 +55,7 @@ pub async fn delete(app: &App, asker: &Asker, handle: &Handle) -> Result<()> {
 
 /// Deletes all of a person's factors, codes, locks and sessions.
 pub async fn reset(app: &App, asker: &Asker, handle: &Handle) -> Result<User> {
-    let id = app.resolve(asker.organisation.id, handle).await?;
-    app.change(asker, id, |user, with| {
+    app.change(asker, handle, |user, with| {
         user.reset(with.policy, with.call)?;
         Ok(user.clone())
     })

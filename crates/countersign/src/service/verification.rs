@@ -13,10 +13,10 @@ pub async fn verify(
     handle: &Handle,
     attempt: Attempt,
 ) -> Result<(UserId, Verdict)> {
-    let user = app.resolve(asker.organisation.id, handle).await?;
-
-    let verdict = app
-        .change(asker, user, move |user, with| user.verify(&attempt, with.policy, with.keys, with.call))
+    let (user, verdict) = app
+        .change(asker, handle, move |user, with| {
+            Ok((user.id, user.verify(&attempt, with.policy, with.keys, with.call)?))
+        })
         .await?;
     app.metrics.verdict(&verdict);
     Ok((user, verdict))

@@ -1,7 +1,9 @@
 //! What the doctor looks at. It changes nothing, and makes no installation where there is none.
 
 use super::{Finding, Health};
-use crate::{app::App, clock::Clock, config::Config, keys::MASTER_KEY_FILE, service::audit};
+use crate::{
+    app::App, clock::Clock, config::Config, keys::MASTER_KEY_FILE, service::audit, store::sqlite::Sqlite,
+};
 use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
 /// Commits wait for the disk; above this it shows in every answer.
@@ -10,8 +12,8 @@ const SLOW_FSYNC: Duration = Duration::from_millis(20);
 /// Examines an installation. What depends on something broken is left out.
 pub(crate) async fn examine(config: Config) -> Vec<Finding> {
     let data = config.store.directory.clone();
-    if !data.is_dir() {
-        let detail = format!("{} is missing; make it with: countersign init", data.display());
+    if !Sqlite::exists(&data) {
+        let detail = format!("{} has no installation; make one with: countersign init", data.display());
         return vec![finding("data directory", Health::Bad, detail)];
     }
     let mut findings = vec![privacy("data directory", &data), transport(&config)];

@@ -96,6 +96,9 @@ pub async fn create(
     Body(body): Body<NewOrganisationBody>,
 ) -> Result<Json<OrganisationView>, Problem> {
     let slug = Username::parse("slug", &body.slug)?;
+    if slug.key() == OWN {
+        return Err(Invalid::new("slug", "self names the caller's own organisation").into());
+    }
     let name = DisplayName::parse("name", &body.name)?;
     let organisation = organisations::create(&app, &who.asker.call, slug, name).await?;
     Ok(Json::created(organisation.as_ref().into()))
@@ -104,7 +107,7 @@ pub async fn create(
 /// Returns an organisation.
 #[utoipa::path(
     get, path = "/v1/organisations/{organisation}", tag = "organisations", security(("token" = ["admin"])),
-    params(("organisation" = String, Path, description = "id or slug")),
+    params(("organisation" = String, Path, description = "id, slug or self")),
     responses((status = 200, body = OrganisationView)),
 )]
 pub async fn get(
@@ -118,7 +121,7 @@ pub async fn get(
 /// Renames an organisation.
 #[utoipa::path(
     patch, path = "/v1/organisations/{organisation}", tag = "organisations", security(("token" = ["admin"])),
-    params(("organisation" = String, Path, description = "id or slug")),
+    params(("organisation" = String, Path, description = "id, slug or self")),
     request_body = OrganisationPatchBody, responses((status = 200, body = OrganisationView)),
 )]
 pub async fn rename(
@@ -135,7 +138,7 @@ pub async fn rename(
 /// Returns an organisation's policy.
 #[utoipa::path(
     get, path = "/v1/organisations/{organisation}/policy", tag = "organisations", security(("token" = ["admin"])),
-    params(("organisation" = String, Path, description = "id or slug")),
+    params(("organisation" = String, Path, description = "id, slug or self")),
     responses((status = 200, body = Object, description = "the policy, with all its members")),
 )]
 pub async fn policy(
@@ -149,7 +152,7 @@ pub async fn policy(
 /// Changes members of an organisation's policy (JSON merge patch, RFC 7396).
 #[utoipa::path(
     patch, path = "/v1/organisations/{organisation}/policy", tag = "organisations", security(("token" = ["admin"])),
-    params(("organisation" = String, Path, description = "id or slug")),
+    params(("organisation" = String, Path, description = "id, slug or self")),
     request_body(content = Object, description = "the members to change; null restores the default"),
     responses((status = 200, body = Object, description = "the policy, with all its members")),
 )]
@@ -194,8 +197,14 @@ fn merge(target: &mut Value, patch: &Map<String, Value>) {
     }
 }
 
+/// The name by which everybody reaches their own organisation.
+const OWN: &str = "self";
+
 /// Turns to the organisation the path names: an owner to any, everybody else to their own only.
 async fn named<P: Permit>(app: &SharedApp, who: May<P>, name: &str) -> Result<Asker, Problem> {
+    if name == OWN {
+        return Ok(who.asker);
+    }
     let organisation = organisations::named(app, name).await?;
     let is_owner = matches!(who.asker.call.rank, Rank::Person { role: Role::Owner, .. });
     if is_owner || organisation.id == who.asker.organisation.id {

@@ -9,7 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-const DATABASE: &str = "countersign.db";
+/// The file of the database.
+pub(super) const DATABASE: &str = "countersign.db";
 const LOCK: &str = "countersign.lock";
 const PROBE: &str = "countersign.probe";
 

@@ -51,6 +51,11 @@ impl Sqlite {
         Ok(Arc::new(Self { writer, readers, memory, fsync }))
     }
 
+    /// Tells whether a directory has a store. Opening would make one.
+    pub fn exists(directory: &Path) -> bool {
+        directory.join(directory::DATABASE).exists()
+    }
+
     /// Brings the store in a directory to the present schema without serving from it; returns the names of the
     /// migrations that took.
     pub fn migrate_only(directory: &Path) -> Result<Vec<&'static str>> {

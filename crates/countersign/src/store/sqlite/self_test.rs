@@ -6,8 +6,8 @@
 use super::{Sqlite, audit, organisations, users, writer::Batch};
 use crate::error::{Error, Result};
 use countersign_core::{
-    Attempt, Code, FactorId, Keyring, Organisation, OrganisationId, Policy, Role, Secret, Timestamp, User,
-    UserId, Verdict,
+    Attempt, Code, FactorId, Handle, Keyring, Organisation, OrganisationId, Policy, Role, Secret, Timestamp,
+    User, UserId, Verdict,
     attempt::Target,
     enrolment::seal_secret,
     event::Call,
@@ -90,8 +90,8 @@ fn check_replay(batch: &Batch<'_>, code: &Code, now: Timestamp) -> Result<()> {
     let mut verify =
         |user: &mut User| user.verify(&attempt, &Policy::default(), &Unsealed, &Call::system(now));
 
-    let first = users::change(batch, ORGANISATION, PERSON, &mut verify)?;
-    let again = users::change(batch, ORGANISATION, PERSON, &mut verify)?;
+    let first = users::change(batch, ORGANISATION, &Handle::Id(PERSON), &mut verify)?;
+    let again = users::change(batch, ORGANISATION, &Handle::Id(PERSON), &mut verify)?;
     if first.is_accepted() && again == Verdict::Replayed {
         return Ok(());
     }

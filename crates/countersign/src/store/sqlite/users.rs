@@ -20,9 +20,19 @@ impl Sqlite {
         &self,
         organisation: OrganisationId,
         user: UserId,
+        decide: impl FnMut(&mut User) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T> {
+        self.change_by(organisation, Handle::Id(user), decide).await
+    }
+
+    /// See [`crate::store::Store::change_by`].
+    pub async fn change_by<T: Send + 'static>(
+        &self,
+        organisation: OrganisationId,
+        handle: Handle,
         mut decide: impl FnMut(&mut User) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T> {
-        self.writer.commit(move |batch| change(batch, organisation, user, &mut decide)).await
+        self.writer.commit(move |batch| change(batch, organisation, &handle, &mut decide)).await
     }
 
     /// See [`crate::store::Store::create`].
@@ -46,7 +56,9 @@ impl Sqlite {
 
     /// See [`crate::store::Store::user`].
     pub async fn user(&self, organisation: OrganisationId, user: UserId) -> Result<Option<User>> {
-        self.readers.read(move |reader| Ok(load(reader, organisation, user)?.map(|held| held.user))).await
+        self.readers
+            .read(move |reader| Ok(load(reader, organisation, &Handle::Id(user))?.map(|held| held.user)))
+            .await
     }
 
     /// See [`crate::store::Store::find`].
@@ -81,10 +93,10 @@ struct Held {
 pub(super) fn change<T>(
     batch: &Batch<'_>,
     organisation: OrganisationId,
-    id: UserId,
+    handle: &Handle,
     decide: &mut impl FnMut(&mut User) -> Result<T, Refusal>,
 ) -> Result<T> {
-    let mut held = load(batch, organisation, id)?.ok_or(Error::NotFound("user"))?;
+    let mut held = load(batch, organisation, handle)?.ok_or(Error::NotFound("user"))?;
     let outcome = decide(&mut held.user)?;
     if !held.user.is_unchanged() {
         replace(batch, held)?;
@@ -118,7 +130,7 @@ fn remove(
     id: UserId,
     dismiss: &mut impl FnMut(&mut Organisation, &User) -> Result<(), Refusal>,
 ) -> Result<()> {
-    let held = load(batch, organisation, id)?.ok_or(Error::NotFound("user"))?;
+    let held = load(batch, organisation, &Handle::Id(id))?.ok_or(Error::NotFound("user"))?;
     let mut from = organisations::load(batch, organisation)?.ok_or(Error::NotFound("organisation"))?;
     dismiss(&mut from.organisation, &held.user)?;
 
@@ -127,23 +139,75 @@ fn remove(
     organisations::replace(batch, from)
 }
 
-fn load(connection: &Connection, organisation: OrganisationId, id: UserId) -> Result<Option<Held>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT pk, version, audit_row, username_key, email_key, role, is_active, mfa_enabled, locked_methods, body
-         FROM users WHERE id = ?1 AND organisation = ?2",
-    )?;
-    let mut rows = statement.query([id.uuid().into_bytes(), organisation.uuid().into_bytes()])?;
-    let Some(row) = rows.next()? else { return Ok(None) };
-    let columns = IndexColumns {
-        username_key: row.get(3)?,
-        email_key: row.get(4)?,
-        role: row.get(5)?,
-        is_active: row.get(6)?,
-        mfa_enabled: row.get(7)?,
-        locked_methods: row.get(8)?,
+/// Selects columns of the person whose `$key` is `?2`, which is unique in the organisation `?1`.
+macro_rules! select {
+    ($columns:expr, $key:literal) => {
+        concat!("SELECT ", $columns, " FROM users WHERE organisation = ?1 AND ", $key, " = ?2")
     };
-    let user = read(row, 9)?;
-    Ok(Some(Held { pk: row.get(0)?, version: row.get(1)?, audit_row: row.get(2)?, columns, user }))
+}
+
+macro_rules! held {
+    () => {
+        "pk, version, audit_row, username_key, email_key, role, is_active, mfa_enabled, locked_methods, body"
+    };
+}
+
+const LOAD: ByHandle = ByHandle {
+    id: select!(held!(), "id"),
+    number: select!(held!(), "number"),
+    username: select!(held!(), "username_key"),
+    email: select!(held!(), "email_key"),
+};
+const FIND: ByHandle = ByHandle {
+    id: select!("id", "id"),
+    number: select!("id", "number"),
+    username: select!("id", "username_key"),
+    email: select!("id", "email_key"),
+};
+
+/// One selection for each kind of handle.
+struct ByHandle {
+    id: &'static str,
+    number: &'static str,
+    username: &'static str,
+    email: &'static str,
+}
+
+impl ByHandle {
+    /// Reads the row of the person a handle names.
+    fn row<T>(
+        &self,
+        connection: &Connection,
+        organisation: OrganisationId,
+        handle: &Handle,
+        read: impl FnOnce(&Row<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let (sql, name): (_, &dyn ToSql) = match handle {
+            Handle::Id(id) => (self.id, &id.uuid().into_bytes()),
+            // A number that does not fit is nobody's, and nothing equals NULL.
+            Handle::Number(number) => (self.number, &i64::try_from(*number).ok()),
+            Handle::Username(key) => (self.username, key),
+            Handle::Email(key) => (self.email, key),
+        };
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params![organisation.uuid().into_bytes(), name])?;
+        rows.next()?.map(read).transpose()
+    }
+}
+
+fn load(connection: &Connection, organisation: OrganisationId, handle: &Handle) -> Result<Option<Held>> {
+    LOAD.row(connection, organisation, handle, |row| {
+        let columns = IndexColumns {
+            username_key: row.get(3)?,
+            email_key: row.get(4)?,
+            role: row.get(5)?,
+            is_active: row.get(6)?,
+            mfa_enabled: row.get(7)?,
+            locked_methods: row.get(8)?,
+        };
+        let user = read(row, 9)?;
+        Ok(Held { pk: row.get(0)?, version: row.get(1)?, audit_row: row.get(2)?, columns, user })
+    })
 }
 
 /// Reads the document of a row. One that cannot be read is an error, never somebody who is not there.
@@ -182,7 +246,7 @@ fn rewrite(batch: &Batch<'_>, pk: i64, version: i64, audit_row: Option<i64>, use
 
 /// Does what somebody would who decided on the version before; true if that went through. For the self-test.
 pub(super) fn rewrite_stale(batch: &Batch<'_>, organisation: OrganisationId, id: UserId) -> Result<bool> {
-    let held = load(batch, organisation, id)?.ok_or(Error::NotFound("user"))?;
+    let held = load(batch, organisation, &Handle::Id(id))?.ok_or(Error::NotFound("user"))?;
     rewrite(batch, held.pk, held.version - 1, held.audit_row, &held.user)
 }
 
@@ -256,23 +320,8 @@ pub(super) fn overtaken(doing: &str) -> Error {
 }
 
 fn find(connection: &Connection, organisation: OrganisationId, handle: &Handle) -> Result<Option<UserId>> {
-    let (sql, name): (_, &dyn ToSql) = match handle {
-        Handle::Id(id) => (FIND_BY_ID, &id.uuid().into_bytes()),
-        // No number is so large that it would not fit.
-        Handle::Number(number) => (FIND_BY_NUMBER, &i64::try_from(*number).ok()),
-        Handle::Username(key) => (FIND_BY_USERNAME, key),
-        Handle::Email(key) => (FIND_BY_EMAIL, key),
-    };
-    let mut statement = connection.prepare_cached(sql)?;
-    let found =
-        statement.query_row(params![organisation.uuid().into_bytes(), name], |row| row.get(0)).optional()?;
-    Ok(found.map(|id| UserId::from_uuid(Uuid::from_bytes(id))))
+    FIND.row(connection, organisation, handle, |row| Ok(UserId::from_uuid(Uuid::from_bytes(row.get(0)?))))
 }
-
-const FIND_BY_ID: &str = "SELECT id FROM users WHERE organisation = ?1 AND id = ?2";
-const FIND_BY_NUMBER: &str = "SELECT id FROM users WHERE organisation = ?1 AND number = ?2";
-const FIND_BY_USERNAME: &str = "SELECT id FROM users WHERE organisation = ?1 AND username_key = ?2";
-const FIND_BY_EMAIL: &str = "SELECT id FROM users WHERE organisation = ?1 AND email_key = ?2";
 
 fn list(
     connection: &Connection,
@@ -383,11 +432,15 @@ const LIST_BY_PK: &str = "SELECT pk, body FROM users WHERE pk > ?1 ORDER BY pk L
 
 /// The statements that find and list people, for the test of their plans.
 #[cfg(test)]
-pub(super) const READINGS: [&str; 13] = [
-    FIND_BY_ID,
-    FIND_BY_NUMBER,
-    FIND_BY_USERNAME,
-    FIND_BY_EMAIL,
+pub(super) const READINGS: [&str; 17] = [
+    LOAD.id,
+    LOAD.number,
+    LOAD.username,
+    LOAD.email,
+    FIND.id,
+    FIND.number,
+    FIND.username,
+    FIND.email,
     LIST_ALL,
     LIST_BY_STATUS,
     LIST_BY_MFA,

@@ -256,7 +256,8 @@ impl<'c> Batch<'c> {
     }
 
     fn commit(self) -> rusqlite::Result<Vec<Effect>> {
-        // An error drops the transaction, which rolls it back.
+        // An error drops the transaction, which rolls it back. What it may have written lies behind the end of the log, and
+        // the next commit overwrites it.
         self.transaction.commit()?;
         Ok(self.effects.into_inner())
     }

@@ -25,6 +25,7 @@ macro_rules! conformance {
     ($engine:ty) => {
         crate::store::run_on! { $engine, conformance:
             a_person_is_found_by_every_handle,
+            a_person_is_changed_by_every_handle,
             a_person_is_not_found_in_another_organisation,
             what_is_taken_is_named_and_nothing_is_created,
             another_organisation_may_use_the_same_names,
@@ -140,6 +141,29 @@ pub(super) async fn a_person_is_found_by_every_handle(engine: impl Engine) {
     assert_eq!(find(&store, acme, "1001").await, None);
     assert_eq!(store.find(acme, &Handle::Number(u64::MAX)).await.unwrap(), None);
     assert_eq!(find(&store, acme, "grace").await, None);
+}
+
+pub(super) async fn a_person_is_changed_by_every_handle(engine: impl Engine) {
+    let (store, acme) = acme(&engine).await;
+    let other = organisation(&store, "other").await;
+    let user = create(&store, acme, with_email("Ada", "Ada@Example.com")).await.unwrap();
+    let handles = [
+        Handle::Id(user.id),
+        Handle::Number(1000),
+        Handle::Username("ada".into()),
+        Handle::email("ada@example.com"),
+    ];
+
+    for (turn, handle) in handles.into_iter().enumerate() {
+        let patch = UserPatch { mfa_enabled: Some(turn % 2 == 0), ..UserPatch::default() };
+        let elsewhere = store.change_by(other, handle.clone(), |_| Ok(())).await;
+        store.change_by(acme, handle, move |user| user.update(patch.clone(), &at(1))).await.unwrap();
+
+        assert!(matches!(elsewhere, Err(Error::NotFound("user"))), "{elsewhere:?}");
+    }
+    assert_eq!(store.user(acme, user.id).await.unwrap().unwrap().audit_head.seq, user.audit_head.seq + 4);
+    let nobody = store.change_by(acme, Handle::Username("grace".into()), |_| Ok(())).await;
+    assert!(matches!(nobody, Err(Error::NotFound("user"))), "{nobody:?}");
 }
 
 pub(super) async fn a_person_is_not_found_in_another_organisation(engine: impl Engine) {
