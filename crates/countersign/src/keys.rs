@@ -100,12 +100,21 @@ impl MasterKey {
     }
 
     /// Writes the key to a new file that only its owner may read.
+    ///
+    /// The file has its name only when all of it is on the disk: half a key would look like a damaged one.
     pub fn write(&self, path: &Path) -> Result<()> {
         let failed = |error| key_error(format!("write key file {}: {error}", path.display()));
+        let draft = path.with_extension("key.new");
+        // Left by a start that was cut short.
+        let _ = fs::remove_file(&draft);
         let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(failed)?;
         writeln!(file, "{MASTER_KEY_PREFIX}{}", BASE64.encode(self.0.expose())).map_err(failed)?;
-        file.sync_all().map_err(failed)
+        file.sync_all().map_err(failed)?;
+        // Unlike a rename, a link never replaces a key that is there.
+        fs::hard_link(&draft, path).and_then(|()| fs::remove_file(&draft)).map_err(failed)?;
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        fs::File::open(directory.unwrap_or(Path::new("."))).and_then(|it| it.sync_all()).map_err(failed)
     }
 
     fn key(&self) -> RandomizedNonceKey {
