@@ -51,13 +51,14 @@ pub async fn start(config: Config, clock: Clock) -> Result<(Running, Option<Firs
     let config = Config { server: crate::config::Server { listen: address, ..config.server }, ..config };
 
     let app = Arc::new(App::open(config, clock).await?);
+    let web = Web::new(Arc::clone(&app))?;
+    // Last of what can fail: the credentials it returns are shown once, or never.
     let first = setup::initialise(&app).await?;
     let (stop, stopped) = oneshot::channel();
     let shutdown = async move {
         // A dropped handle stops the server as well.
         let _ = stopped.await;
     };
-    let web = Web::new(Arc::clone(&app))?;
     let limits = limits(&web);
     let jobs = jobs(&web, tls.clone());
     let serving = tokio::spawn(server::serve(listener, tls, http::router(web), limits, shutdown));

@@ -175,18 +175,35 @@ fn a_configuration_with_a_mistake_is_refused_by_name() {
         ("[server\n", "line 1"),
     ] {
         fs::write(&file, text).expect("write");
-        let mut command = installation.command(["serve", "--config"]);
+        let mut command = installation.command(["serve", "--listen", "127.0.0.1:0", "--config"]);
         command.arg(&file);
         refuses(command, &[expected]);
     }
     fs::remove_file(&file).expect("remove");
-    let mut command = installation.command(["serve", "--config"]);
+    let mut command = installation.command(["serve", "--listen", "127.0.0.1:0", "--config"]);
     command.arg(&file);
     refuses(command, &["read configuration", &file.display().to_string(), "No such file"]);
 
-    let mut command = installation.command(["serve"]);
+    let mut command = installation.command(["serve", "--listen", "127.0.0.1:0"]);
     command.env("COUNTERSIGN__SERVER__LITSEN", "127.0.0.1:0");
     refuses(command, &["litsen"]);
+}
+
+#[test]
+fn a_start_that_fails_does_not_use_up_the_first_credentials() {
+    let home = tempfile::tempdir().expect("temporary directory");
+    let serve = || {
+        let mut command = program();
+        command.args(["serve", "--listen", "127.0.0.1:0"]).current_dir(home.path());
+        command
+    };
+
+    // It was found after the accounts had been made, and nobody was ever told their secrets.
+    let mut mistaken = serve();
+    mistaken.env("COUNTERSIGN__SERVER__TRUSTED_PROXIES", "[\"my proxy\"]");
+    refuses(mistaken, &["server.trusted_proxies", "my proxy"]);
+
+    assert!(Running::start(serve()).log().contains("Client secret"));
 }
 
 #[test]
