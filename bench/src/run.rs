@@ -115,7 +115,7 @@ async fn measure(
     let idle_loaded = server.memory()?.now;
 
     eprintln!("listing");
-    let lists = lists(&server, installation).await?;
+    let lists = lists(&server, installation, options.users).await?;
 
     let cores = machine.cores;
     let mut bench = Bench { options, installation, cores, server, people, unexpected: Unexpected::default() };
@@ -173,7 +173,7 @@ async fn start_often(installation: &Installation) -> Result<(Server, Spread)> {
 }
 
 /// Measures pages of 50 people: the first, and one deep in the list.
-async fn lists(server: &Server, installation: &Installation) -> Result<Lists> {
+async fn lists(server: &Server, installation: &Installation, users: u64) -> Result<Lists> {
     let authorization = installation.credentials.bearer(server.address).await?;
     let mut connection = Connection::open(server.address).await?;
     let page = |query: &str| request("GET", &format!("/v1/users?{query}"), &authorization, None);
@@ -182,7 +182,8 @@ async fn lists(server: &Server, installation: &Installation) -> Result<Lists> {
     let mut deep_after = 0;
     let mut cursor = None;
     let mut query = "limit=200".to_owned();
-    while deep_after < DEEP {
+    // Stops short of the end, so that the page is a full one.
+    while deep_after < DEEP.min(users.saturating_sub(400)) {
         let answer = connection.json(&page(&query), 200).await?;
         let Some(next) = answer["next"].as_str() else { break };
         deep_after += 200;

@@ -55,6 +55,7 @@ impl App {
     /// Opens the data directory: store, keys, self-test. Makes a new installation's keys, but no accounts.
     pub async fn open(config: Config, clock: Clock) -> Result<Self> {
         let data = config.store.directory.clone();
+        refuse_lost_database(&data)?;
         let store = Store::Sqlite(Sqlite::open(&data)?);
         let now = clock.now();
         let keys = open_keys(&store, config.keys.master_key_file.as_deref(), &data, now).await?;
@@ -101,6 +102,20 @@ impl App {
         let id = self.resolve(organisation, handle).await?;
         self.store.user(organisation, id).await?.ok_or(Error::NotFound("user"))
     }
+}
+
+/// Refuses a data directory in which only the key is left: what was in the database would be missed much later.
+///
+/// A first start that was cut short leaves no such directory, because the database is made before the key.
+fn refuse_lost_database(data: &Path) -> Result<()> {
+    if Sqlite::exists(data) || !data.join(MASTER_KEY_FILE).exists() {
+        return Ok(());
+    }
+    Err(Error::Store(format!(
+        "open data directory {}: it has a master key but no database; restore the database from your backup, or move \
+         {MASTER_KEY_FILE} away to begin anew",
+        data.display()
+    )))
 }
 
 /// Opens the keys, or makes them where there is nothing yet. A database without its key, or a key without its

@@ -64,10 +64,11 @@ pub async fn start(config: Config, clock: Clock) -> Result<(Running, Option<Firs
     Ok((Running { address, app, stop, serving, jobs }, first))
 }
 
-/// The signals by which a process is asked to stop: SIGTERM and SIGINT.
+/// The signals by which a process is asked to stop, SIGTERM and SIGINT, and SIGHUP, by which it must not end.
 pub struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl StopSignals {
@@ -77,6 +78,7 @@ impl StopSignals {
             Ok(Self {
                 terminate: signal(SignalKind::terminate())?,
                 interrupt: signal(SignalKind::interrupt())?,
+                hangup: signal(SignalKind::hangup())?,
             })
         };
         signals().map_err(|error: std::io::Error| Error::Internal(format!("listen for signals: {error}")))
@@ -86,9 +88,13 @@ impl StopSignals {
 impl Running {
     /// Waits until the process is asked to stop, then stops.
     pub async fn until(self, mut signals: StopSignals) -> Result<Drained> {
-        tokio::select! {
-            _ = signals.terminate.recv() => {}
-            _ = signals.interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
+                // With TLS its job reads the files again. Without, "reload" has nothing to do, and is no reason to end.
+                _ = signals.hangup.recv() => {}
+            }
         }
         tracing::info!("asked to stop; finishing open requests");
         self.stop().await

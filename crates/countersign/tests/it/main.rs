@@ -1,3 +1,17 @@
-//! What the server does, in process, on a real database file.
+//! What the server does, in process, through the real router on a real database file.
 
+mod architecture;
+mod audit;
+mod bad_input;
+mod clients;
+mod description;
+mod disconnect;
+mod errors_deny;
+mod ladder;
+mod organisations;
+mod permissions;
+mod secrets;
+mod sign_in;
 mod store;
+mod test_app;
+mod verification;

@@ -109,8 +109,9 @@ pub struct RotationView {
 )]
 pub async fn list(
     who: May<permit::Administer>,
-    _paging: Parameters<Paging>,
+    Parameters(paging): Parameters<Paging>,
 ) -> Result<Json<List<ClientView>>, Problem> {
+    paging.check_whole()?;
     Ok(Json::ok(List::whole(who.asker.organisation.clients.iter().map(ClientView::from).collect())))
 }
 

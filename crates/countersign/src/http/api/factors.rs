@@ -262,8 +262,9 @@ pub async fn list(
     who: May<permit::ReadUsers>,
     State(app): State<SharedApp>,
     Segments(user): Segments<String>,
-    _paging: Parameters<Paging>,
+    Parameters(paging): Parameters<Paging>,
 ) -> Result<Json<List<FactorView>>, Problem> {
+    paging.check_whole()?;
     let user = app.user(who.asker.organisation.id, &handle(&user)?).await?;
     Ok(Json::ok(views(&user)))
 }

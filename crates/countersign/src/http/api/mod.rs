@@ -53,6 +53,17 @@ pub struct Paging {
     pub organisation: Option<String>,
 }
 
+impl Paging {
+    /// Checks the parameters for a list that always fits one page: it has no cursors.
+    pub fn check_whole(&self) -> Result<(), Problem> {
+        page_size(self.limit)?;
+        match self.after {
+            None => Ok(()),
+            Some(_) => Err(Invalid::new("after", "not a cursor of this list").into()),
+        }
+    }
+}
+
 /// Reads how many items a page is to have.
 pub fn page_size(limit: Option<usize>) -> Result<usize, Problem> {
     match limit {

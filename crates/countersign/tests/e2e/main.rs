@@ -1,0 +1,14 @@
+//! The real program from outside: its process, its files, its signals, and the tools people use with it.
+//!
+//! Each test makes an installation of its own in a temporary directory and serves it on a port the system chooses.
+
+mod cli;
+mod crash;
+mod demo;
+mod installation;
+mod namespace;
+mod phone;
+mod start;
+mod story;
+mod tls;
+mod tools;
