@@ -304,6 +304,9 @@ async fn a_policy_out_of_range_is_refused_with_the_members_path() {
                 .field("totp.algorithm"),
             patch("requirement", json!({ "requirement": "sometimes" }), "invalid_type").field("requirement"),
             patch("section's type", json!({ "totp": 6 }), "invalid_type").field("totp"),
+            patch("section as a list", json!({ "totp": [] }), "invalid_type").field("totp"),
+            patch("members as a list", json!({ "locks": [3] }), "invalid_type").field("locks"),
+            patch("kinds as an object", json!({ "kinds": {} }), "invalid_type").field("kinds"),
             patch("a list", json!([]), "invalid_type"),
             Bad {
                 method: Method::PATCH,

@@ -30,6 +30,7 @@ use std::{
 };
 use tempfile::TempDir;
 use tower::ServiceExt;
+use uuid::Uuid;
 
 /// Where every test's clock stands at first.
 pub(crate) const START: &str = "2026-11-22T10:00:00Z";
@@ -51,7 +52,7 @@ pub(crate) struct TestApp {
     pub(crate) client_id: String,
     pub(crate) client_secret: String,
     drawn: AtomicU64,
-    directory: TempDir,
+    directory: Option<TempDir>,
 }
 
 /// A configuration for a test: its own directory, no limits.
@@ -95,19 +96,35 @@ impl TestApp {
             client_secret: first.client_secret.expose().to_owned(),
             drawn: AtomicU64::new(0),
             app,
-            directory,
+            directory: Some(directory),
+        }
+    }
+
+    /// Takes over an application that was opened elsewhere and whose accounts are known there.
+    pub(crate) fn around(app: SharedApp, router: Router, clock: Clock) -> Self {
+        Self {
+            app,
+            router,
+            clock,
+            organisation: OrganisationId::from_uuid(Uuid::nil()),
+            admin: UserId::from_uuid(Uuid::nil()),
+            admin_password: String::new(),
+            client_id: String::new(),
+            client_secret: String::new(),
+            drawn: AtomicU64::new(0),
+            directory: None,
         }
     }
 
     /// Closes the application; returns the directory, for looking into its files.
     pub(crate) async fn close(self) -> TempDir {
         self.app.store.close().await;
-        self.directory
+        self.directory.expect("a directory of its own")
     }
 
     /// The data directory.
     pub(crate) fn directory(&self) -> &Path {
-        self.directory.path()
+        self.directory.as_ref().expect("a directory of its own").path()
     }
 
     /// Moves the clock.

@@ -174,8 +174,19 @@ pub async fn change_policy(
 
 fn merged(policy: &Policy, patch: &Map<String, Value>) -> Result<Policy, Problem> {
     let mut document = serde_json::to_value(policy).unwrap_or_default();
+    let shape = document.clone();
     merge(&mut document, patch);
+    check_shape(&shape, &document)?;
     parse_json(document.to_string().as_bytes())
+}
+
+/// Serde would take a list for the members of a section, and an empty one for its defaults.
+fn check_shape(policy: &Value, patched: &Value) -> Result<(), Problem> {
+    let mut members = patched.as_object().into_iter().flatten();
+    match members.find(|(name, value)| value.is_array() && policy[name.as_str()].is_object()) {
+        None => Ok(()),
+        Some((name, _)) => Err(Problem::invalid("invalid_type", Some(name.clone()), "expected an object")),
+    }
 }
 
 /// RFC 7396 §2.
