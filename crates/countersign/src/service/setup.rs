@@ -3,9 +3,10 @@
 use crate::{
     app::{App, Asker},
     error::Result,
+    store::UserFilter,
 };
 use countersign_core::{
-    Call, Client, Role, Scope, Secret, User,
+    Call, Client, Role, Scope, Secret, User, UserId,
     client::ClientSecret,
     factor::scratch::ScratchCode,
     profile::{DisplayName, Username},
@@ -28,15 +29,20 @@ pub struct FirstCredentials {
     pub client_secret: ClientSecret,
 }
 
-/// Makes the first organisation, owner and client; `None` if there is an organisation already.
+/// Makes the first organisation, client and owner; `None` if there are people already.
+///
+/// The owner comes last, with the password, in one commit: a set-up that was cut short before is taken up again.
 pub async fn initialise(app: &App) -> Result<Option<FirstCredentials>> {
-    if !app.store.organisations(None, 1).await?.items.is_empty() {
-        return Ok(None);
-    }
     let call = Call::system(app.clock.now());
-    let slug = Username::parse("slug", "main")?;
-    let name = DisplayName::parse("name", "Countersign")?;
-    let organisation = super::organisations::create(app, &call, slug, name).await?;
+    let organisation = match app.store.organisations(None, 1).await?.items.pop() {
+        None => {
+            let slug = Username::parse("slug", "main")?;
+            let name = DisplayName::parse("name", "Countersign")?;
+            super::organisations::create(app, &call, slug, name).await?
+        }
+        Some(first) if app.store.users(first.id, &UserFilter::All, None, 1).await?.items.is_empty() => first,
+        Some(_) => return Ok(None),
+    };
     let asker = Asker { organisation, call };
 
     let (client, client_secret) = first_client(app, &asker).await?;
@@ -53,11 +59,18 @@ async fn first_owner(app: &App, asker: &Asker) -> Result<(User, Secret<String>)>
         phone: None,
         roles: Roles::new([Role::Owner]),
     };
-    let admin = super::users::create(app, asker, new).await?;
     // A drawn code makes a good password: 80 bits, easy to read out.
     let password = ScratchCode::generate(&mut rand::rng()).shown();
     let hash = app.passwords.hash(password.clone()).await?;
-    app.change(asker, admin.id, move |user, with| user.set_initial_password(hash.clone(), with.call)).await?;
+    let (id, call) = (UserId::generate(asker.call.now, &mut rand::rng()), asker.call.clone());
+    let admin = app
+        .store
+        .create(asker.organisation.id, move |organisation| {
+            let mut owner = organisation.admit(id, new.clone(), &call)?;
+            owner.set_initial_password(hash.clone(), &call)?;
+            Ok(owner)
+        })
+        .await?;
     Ok((admin, password))
 }
 
