@@ -189,6 +189,16 @@ async fn make_mistakes(app: &TestApp, watch: &mut Watch, alice: &crate::test_app
     ] {
         assert_eq!(watch.see(app.post("/v1/verify").by(&root).json(body)).await.status, 400);
     }
+    // What serde says of a value of the wrong type quotes it.
+    for (path, body) in [
+        (alice.path(""), json!({ "mfaEnabled": misplaced })),
+        ("/v1/organisations/main/policy".into(), json!({ "requirement": misplaced })),
+        ("/v1/organisations/main/policy".into(), json!({ "totp": { "digits": misplaced } })),
+    ] {
+        watch.see(app.patch(&path).by(&root).json(body)).await.expect_problem(400, "invalid_type");
+    }
+    let body = json!({ "expiresInSeconds": misplaced });
+    watch.see(app.post(&alice.path("/emergency-code")).by(&root).json(body)).await.expect(400);
     let body = json!({ "type": "totp", "secret": format!("{misplaced}0189") });
     watch.see(app.post(&alice.path("/factors")).by(&root).json(body)).await.expect(400);
     for path in [format!("/v1/users?limit={misplaced}"), format!("/v1/audit?action={misplaced}")] {
