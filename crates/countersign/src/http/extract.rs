@@ -1,6 +1,6 @@
 //! What handlers take from a request: bodies, path segments, parameters. Each refusal is a problem that names the field.
 
-use super::{problem::Problem, server::SlowBody};
+use super::{problem::Problem, pulse::SlowBody};
 use axum::{
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
     response::{IntoResponse, Response},

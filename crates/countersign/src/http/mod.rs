@@ -7,6 +7,7 @@ pub mod forwarded;
 pub mod limit;
 pub mod openapi;
 pub mod problem;
+mod pulse;
 pub mod request;
 pub mod server;
 pub mod tls;
