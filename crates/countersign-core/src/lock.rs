@@ -1,7 +1,6 @@
 //! Locks: after too many consecutive failures a method refuses everything for a while.
 //!
-//! The state is two numbers a method; how long a lock holds follows from them and the policy, so there is nothing that
-//! could disagree. NIST SP 800-63B-4 §3.2.2 asks for at most 100 consecutive failures an account; ASVS 5.0 6.1.1 asks
+//! The state is a count and the times of the last lock; how long a lock holds follows from the count and the policy. NIST SP 800-63B-4 §3.2.2 asks for at most 100 consecutive failures an account; ASVS 5.0 6.1.1 asks
 //! that malicious lock-out be hampered, which the growing pause (instead of a hard lock) does.
 
 use crate::{

@@ -44,8 +44,8 @@ pub enum Refusal {
     /// The document has as many of these as it may have.
     #[error("a person has at most {1} {0}")]
     TooMany(&'static str, usize),
-    /// The organisation's policy does not let people do this themselves.
-    #[error("the organisation's policy leaves this to an administrator")]
+    /// Nobody does this for themselves.
+    #[error("nobody does this for themselves; ask somebody whose role reaches you")]
     NotBySelf,
     /// The session was opened without a second factor, though the person has one.
     #[error("sign in with your second factor to do this")]

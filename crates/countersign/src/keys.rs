@@ -65,15 +65,17 @@ impl MasterKey {
             return Self::parse(&text, MASTER_KEY_VARIABLE).map(Some);
         }
         let credential = std::env::var_os("CREDENTIALS_DIRECTORY")
-            .map(|directory| PathBuf::from(directory).join(MASTER_KEY_CREDENTIAL));
-        for path in credential.into_iter().chain([data.join(MASTER_KEY_FILE)]) {
-            if path.exists() {
-                return Self::read(&path).map(Some);
-            }
+            .map(|directory| PathBuf::from(directory).join(MASTER_KEY_CREDENTIAL))
+            .filter(|path| path.exists());
+        if let Some(path) = credential {
+            // systemd keeps credentials from other users by the directory, and may grant ours by a group or an ACL.
+            return Self::read_text(&path).map(Some);
         }
-        Ok(None)
+        let path = data.join(MASTER_KEY_FILE);
+        if path.exists() { Self::read(&path).map(Some) } else { Ok(None) }
     }
 
+    /// Reads a key file that others must not be able to read.
     fn read(path: &Path) -> Result<Self> {
         let shown = path.display();
         let mode =
@@ -83,6 +85,11 @@ impl MasterKey {
                 "read key file {shown}: others may read it; set its mode to 0600 (chmod 600 {shown})"
             )));
         }
+        Self::read_text(path)
+    }
+
+    fn read_text(path: &Path) -> Result<Self> {
+        let shown = path.display();
         let text =
             fs::read_to_string(path).map_err(|error| key_error(format!("read key file {shown}: {error}")))?;
         Self::parse(&text, &shown.to_string())

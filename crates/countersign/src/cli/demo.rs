@@ -171,7 +171,7 @@ async fn tell(
             story.screen.print(&format!("\n{}\n\n", told.picture.trim_end_matches('\n')))?;
         }
     }
-    let next = "Next: countersign serve starts a server that stays; its manual is at /docs.";
+    let next = "Next: countersign serve starts a server that stays; its API is at /docs.";
     story.screen.print(&format!("\n{next}"))
 }
 

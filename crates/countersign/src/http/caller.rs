@@ -15,7 +15,7 @@ use countersign_core::{
     event::Actor, user::Status,
 };
 use data_encoding::BASE64;
-use http::{StatusCode, header, request::Parts};
+use http::{header, request::Parts};
 use std::{collections::BTreeSet, marker::PhantomData, sync::Arc};
 use uuid::Uuid;
 
@@ -335,5 +335,5 @@ fn invalid_token() -> Problem {
 }
 
 fn invalid_client() -> Problem {
-    Problem::new(StatusCode::UNAUTHORIZED, "invalid_client", "the client's id or secret is not right")
+    Problem::unauthorised("invalid_client", "the client's id or secret is not right")
 }

@@ -84,6 +84,7 @@ impl Problem {
         let mut problem = Self::new(StatusCode::UNAUTHORIZED, code, detail);
         problem.0.challenge = Some(match code {
             "credentials_missing" => r#"Bearer realm="countersign", Basic realm="countersign""#,
+            "invalid_client" => r#"Basic realm="countersign""#,
             _ => r#"Bearer realm="countersign", error="invalid_token""#,
         });
         problem
