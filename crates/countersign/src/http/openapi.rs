@@ -132,10 +132,10 @@ fn entry(method: &str, path: &str, operation: &Value, description: &Value) -> St
         escape(method),
         escape(&method.to_uppercase()),
         escape(path),
-        escape(operation["summary"].as_str().unwrap_or_default()),
+        prose(&operation["summary"]),
     );
-    if let Some(more) = operation["description"].as_str() {
-        text.push_str(&format!("<p>{}</p>", escape(more)));
+    if operation["description"].is_string() {
+        text.push_str(&format!("<p>{}</p>", prose(&operation["description"])));
     }
     let needs: Vec<String> = operation["security"]
         .as_array()
@@ -176,7 +176,7 @@ fn parameter(parameter: &Value) -> String {
         "<tr><td><code>{}</code></td><td>{}</td><td>{}</td></tr>",
         escape(parameter["name"].as_str().unwrap_or_default()),
         escape(parameter["in"].as_str().unwrap_or_default()),
-        escape(parameter["description"].as_str().unwrap_or_default()),
+        prose(&parameter["description"]),
     )
 }
 
@@ -207,7 +207,7 @@ fn collect_members(schema: &Value, description: &Value, rows: &mut Vec<String>) 
             "<tr><td><code>{}</code>{mark}</td><td>{}</td><td>{}</td></tr>",
             escape(name),
             escape(&kind(member, description)),
-            escape(member["description"].as_str().unwrap_or_default()),
+            prose(&member["description"]),
         ));
     }
 }
@@ -232,6 +232,17 @@ fn resolved<'a>(schema: &'a Value, description: &'a Value) -> &'a Value {
         Some(path) => description.pointer(path.trim_start_matches('#')).unwrap_or(schema),
         None => schema,
     }
+}
+
+/// Writes a description: what stands in backticks is code.
+fn prose(text: &Value) -> String {
+    let parts = text.as_str().unwrap_or_default().split('`').enumerate();
+    parts
+        .map(|(place, part)| match place % 2 {
+            0 => escape(part),
+            _ => format!("<code>{}</code>", escape(part)),
+        })
+        .collect()
 }
 
 fn escape(text: &str) -> String {
