@@ -239,7 +239,8 @@ impl User {
         if status == Status::Disabled && self.is_actor(call) {
             return Err(Invalid::new("status", "nobody can disable themselves").into());
         }
-        if status == Status::Disabled {
+        // Saying the same again changes nothing, so there would be no event to commit a change with.
+        if status == Status::Disabled && self.status != status {
             // An open login could enrol a factor and become a session without any code being judged.
             self.logins.clear();
             self.end_sessions(None, call);
@@ -438,7 +439,7 @@ mod tests {
         event::Actor,
         factor::Kind,
         id::InvitationId,
-        testing::{Person, newcomer, person_with_role},
+        testing::{OpenKeyring, Person, attempt, newcomer, person_with_role, with_request},
         verify::{Reason, Verdict},
     };
     use uuid::Uuid;
@@ -603,6 +604,22 @@ mod tests {
         assert_eq!(person.user.factors, before.factors);
         assert_eq!(person.user.locks, before.locks);
         assert!(person.verify(&code, Target::AnyOtp).is_accepted());
+    }
+
+    // What a second disabling cleared had no event to be committed with: the stored document kept it.
+    #[test]
+    fn disabling_again_changes_nothing() {
+        let mut person = Person::new();
+        let staff = person.staff(Role::Admin);
+        person.user.update(disabled(), &staff).expect("disable");
+        let refused = with_request(attempt("123456", Target::AnyOtp), "r-1");
+        person.user.verify(&refused, &person.policy, &OpenKeyring, &staff).expect("verify");
+        person.user.take_records();
+        let before = person.user.clone();
+
+        person.user.update(disabled(), &staff).expect("disable again");
+
+        assert_eq!(person.user, before);
     }
 
     #[test]
