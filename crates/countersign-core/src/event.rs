@@ -6,7 +6,9 @@
 use crate::{
     factor::Kind,
     id::{ClientId, FactorId, OrganisationId, UserId},
+    keyring::{KeyError, Keyring},
     lock::Method,
+    message::{Message, Parcel},
     role::Rank,
     time::Timestamp,
 };
@@ -326,9 +328,13 @@ pub struct Record {
     pub body: Vec<u8>,
 }
 
-/// The events of one change, not yet committed.
+/// The events and messages of one change, not yet committed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Journal(Vec<Record>);
+pub struct Journal {
+    records: Vec<Record>,
+    messages: Vec<Message>,
+    parcels: Vec<Parcel>,
+}
 
 impl Journal {
     /// Appends an event to the chain and to the journal.
@@ -357,17 +363,51 @@ impl Journal {
         };
         let body = serde_json::to_vec(&event).expect("an event has string keys only, so it is always JSON");
         *head = head.next(&body);
-        self.0.push(Record { subject, organisation, at: call.now, action: event.action, head: *head, body });
+        self.records.push(Record {
+            subject,
+            organisation,
+            at: call.now,
+            action: event.action,
+            head: *head,
+            body,
+        });
+    }
+
+    /// Adds a message to be sent once the change is committed.
+    pub fn post(&mut self, message: Message) {
+        self.messages.push(message);
+    }
+
+    /// Seals the messages that `is_wanted`; the others are dropped.
+    pub fn seal(
+        &mut self,
+        keys: &impl Keyring,
+        is_wanted: impl Fn(&Message) -> bool,
+    ) -> Result<(), KeyError> {
+        for message in std::mem::take(&mut self.messages) {
+            if is_wanted(&message) {
+                self.parcels.push(message.seal(keys)?);
+            }
+        }
+        Ok(())
     }
 
     /// Hands over the events for the commit.
     pub fn take(&mut self) -> Vec<Record> {
-        std::mem::take(&mut self.0)
+        std::mem::take(&mut self.records)
+    }
+
+    /// Hands over the sealed messages for the commit; those that were never sealed would be lost, so that is an error.
+    pub fn take_parcels(&mut self) -> Result<Vec<Parcel>, KeyError> {
+        if !self.messages.is_empty() {
+            return Err(KeyError::CannotSeal);
+        }
+        Ok(std::mem::take(&mut self.parcels))
     }
 
     /// Tells whether nothing happened.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.records.is_empty()
     }
 }
 

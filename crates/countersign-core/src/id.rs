@@ -64,6 +64,10 @@ id! {
     LoginId
     /// Names an invitation to set a password.
     InvitationId
+    /// Names a challenge: a code that was sent and is waited for.
+    ChallengeId
+    /// Names one message on its way to a person.
+    DeliveryId
 }
 
 fn version_7(now: Timestamp, rng: &mut impl CryptoRng) -> Uuid {

@@ -64,6 +64,12 @@ pub enum Purpose {
     EmergencyCode,
     /// The keyed hash that recognises a repeated request.
     RequestFingerprint,
+    /// The keyed hash of a code that was sent.
+    ChallengeCode,
+    /// A message on its way, with the code in it.
+    Letter,
+    /// The keyed hash by which messages to one destination are counted.
+    Destination,
     /// The keyed hash in a refresh token.
     RefreshToken,
     /// The keyed hash in an invitation.
@@ -83,6 +89,9 @@ impl Purpose {
             Self::RecoveryCode => "recovery-code",
             Self::EmergencyCode => "emergency-code",
             Self::RequestFingerprint => "request-fingerprint",
+            Self::ChallengeCode => "challenge-code",
+            Self::Letter => "letter",
+            Self::Destination => "destination",
             Self::RefreshToken => "refresh-token",
             Self::Invitation => "invitation",
             Self::ClientSecret => "client-secret",

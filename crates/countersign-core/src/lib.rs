@@ -7,19 +7,23 @@
 
 pub mod attempt;
 pub mod client;
+pub mod destination;
 pub mod enrolment;
 pub mod event;
 pub mod factor;
 pub mod handle;
 pub mod id;
 pub mod keyring;
+pub mod locale;
 pub mod lock;
+pub mod message;
 pub mod organisation;
 pub mod otpauth;
 pub mod password;
 pub mod policy;
 pub mod profile;
 pub mod refusal;
+pub mod resend;
 pub mod role;
 pub mod secret;
 pub mod session;
@@ -34,12 +38,17 @@ mod testing;
 
 pub use attempt::{Attempt, Code, RequestId, Target};
 pub use client::Client;
+pub use destination::{Channel, Destination};
 pub use event::{Action, Actor, Call};
 pub use factor::{Factor, Kind};
 pub use handle::Handle;
-pub use id::{ClientId, FactorId, InvitationId, LoginId, OrganisationId, SessionId, UserId};
+pub use id::{
+    ChallengeId, ClientId, DeliveryId, FactorId, InvitationId, LoginId, OrganisationId, SessionId, UserId,
+};
 pub use keyring::Keyring;
+pub use locale::Locale;
 pub use lock::Method;
+pub use message::{Letter, Message, Parcel};
 pub use organisation::Organisation;
 pub use policy::Policy;
 pub use refusal::{Invalid, Refusal};

@@ -4,6 +4,8 @@ use crate::{
     client::{Client, StoredSecret},
     event::{Action, Call, ChainHead, Journal, Note, Record, Subject},
     id::{ClientId, OrganisationId, UserId},
+    keyring::{KeyError, Keyring},
+    message::{Message, Parcel},
     policy::Policy,
     profile::{DisplayName, Username},
     refusal::{Invalid, Refusal},
@@ -221,6 +223,25 @@ impl Organisation {
     /// Hands over the events of this change for the commit.
     pub fn take_records(&mut self) -> Vec<Record> {
         self.journal.take()
+    }
+
+    /// Adds a message to be sent once the change is committed.
+    pub(crate) fn post(&mut self, message: Message) {
+        self.journal.post(message);
+    }
+
+    /// Seals the messages of this change that `is_wanted`; the others are dropped.
+    pub fn seal_messages(
+        &mut self,
+        keys: &impl Keyring,
+        is_wanted: impl Fn(&Message) -> bool,
+    ) -> Result<(), KeyError> {
+        self.journal.seal(keys, is_wanted)
+    }
+
+    /// Hands over the sealed messages of this change for the commit.
+    pub fn take_parcels(&mut self) -> Result<Vec<Parcel>, KeyError> {
+        self.journal.take_parcels()
     }
 
     /// Tells whether nothing was recorded since the document was read, so there is nothing to commit.

@@ -4,6 +4,7 @@
 
 use crate::refusal::Invalid;
 use caseless::Caseless;
+use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumber, PhoneNumberFormat, PhoneNumberType};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use unicode_normalization::UnicodeNormalization;
@@ -106,22 +107,13 @@ impl Email {
     /// Takes an address `local@domain`. Whether mail arrives there only a sent code can show.
     pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
         let text = readable(field, text, EMAIL_LIMIT)?;
-        let domain_is_fine = |domain: &str| {
-            domain.split('.').all(|label| {
-                !label.is_empty()
-                    && !label.starts_with('-')
-                    && !label.ends_with('-')
-                    && label.chars().all(|c| c.is_alphanumeric() || c == '-')
-            })
-        };
-        match text.rsplit_once('@') {
-            Some((local, domain))
-                if !local.is_empty()
-                    && text.len() <= EMAIL_LIMIT
-                    && !text.contains(char::is_whitespace)
-                    && !local.contains('@')
-                    && domain_is_fine(domain) =>
-            {
+        // No comments, quotes or address literals: nobody's mailbox needs them, and filters trip over them.
+        let options = email_address::Options::default()
+            .with_required_tld()
+            .without_domain_literal()
+            .without_display_text();
+        match email_address::EmailAddress::parse_with_options(&text, options) {
+            Ok(address) if text.len() <= EMAIL_LIMIT && !address.local_part().starts_with('"') => {
                 Ok(Self(text))
             }
             _ => Err(Invalid::new(field, "expected an e-mail address such as ada@example.com")),
@@ -134,20 +126,62 @@ impl Email {
     }
 }
 
+/// What kind of line a number is, as far as the numbering plans tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// An ordinary fixed or mobile line.
+    Ordinary,
+    /// One that costs its caller more: premium-rate and shared-cost ranges.
+    Premium,
+    /// In no range that is assigned to anybody.
+    Unassigned,
+}
+
 impl Phone {
-    /// Takes a number in E.164 form; blanks, dots, hyphens and brackets are dropped.
+    /// Takes a number with its country, in any of the usual spellings; it is kept in E.164 form.
     pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
-        let text: String = text.nfkc().filter(|c| !c.is_whitespace() && !"-.()".contains(*c)).collect();
-        match text.strip_prefix('+') {
-            Some(digits)
-                if (8..=15).contains(&digits.len())
-                    && !digits.starts_with('0')
-                    && digits.bytes().all(|byte| byte.is_ascii_digit()) =>
-            {
-                Ok(Self(text))
-            }
-            _ => Err(Invalid::new(field, "expected a number with its country, such as +4930123456")),
+        let invalid = || Invalid::new(field, "expected a number with its country, such as +4930123456");
+        let text: String = text.nfkc().collect();
+        if !text.trim_start().starts_with('+') || text.len() > 64 {
+            return Err(invalid());
         }
+        let number = PHONE_NUMBER_UTIL.parse(&text, None).map_err(|_| invalid())?;
+        if number.extension.is_some() {
+            return Err(Invalid::new(field, "a number with an extension cannot be reached by a message"));
+        }
+        let number = number.format_as(PhoneNumberFormat::E164).into_owned();
+        // E.164 §6.1: at most 15 digits; no plan has subscribers with fewer than 7.
+        if !(8..=16).contains(&number.len()) {
+            return Err(invalid());
+        }
+        Ok(Self(number))
+    }
+
+    /// Returns the country as an ISO 3166 code such as `DE`; `None` where the number belongs to none.
+    pub fn country(&self) -> Option<String> {
+        // 001 stands for what is no country's: satellites, international freephone.
+        let region = self.number()?.get_region_code()?.to_string();
+        (region != "001").then_some(region)
+    }
+
+    /// Returns how many digits of the number are the country's code.
+    pub fn country_digits(&self) -> usize {
+        self.number().map_or(1, |number| number.country_code.to_string().len())
+    }
+
+    /// Returns what kind of line it is.
+    pub fn line(&self) -> Line {
+        match self.number() {
+            Some(number) if number.is_valid() => match number.get_type() {
+                PhoneNumberType::PremiumRate | PhoneNumberType::SharedCost => Line::Premium,
+                _ => Line::Ordinary,
+            },
+            _ => Line::Unassigned,
+        }
+    }
+
+    fn number(&self) -> Option<PhoneNumber> {
+        PHONE_NUMBER_UTIL.parse(&self.0, None).ok()
     }
 }
 
@@ -227,7 +261,31 @@ mod tests {
             Phone::parse("phone", "+49 (30) 123-456").map(|phone| phone.to_string()),
             Ok("+4930123456".into())
         );
-        assert!(Phone::parse("phone", "030 123456").is_err());
-        assert!(Phone::parse("phone", "+0301234567").is_err());
+        assert_eq!(
+            Phone::parse("phone", "+49 (0) 30 / 123456").map(|phone| phone.to_string()),
+            Ok("+4930123456".into())
+        );
+        for text in
+            ["030 123456", "+0301234567", "+999123456789", "+49", "+1", "+4930123456 ext. 7", "+49a", ""]
+        {
+            assert!(Phone::parse("phone", text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_tells_its_country_and_its_line() {
+        for (text, country, line) in [
+            ("+4915112345678", Some("DE"), Line::Ordinary),
+            ("+4930123456", Some("DE"), Line::Ordinary),
+            ("+12025550143", Some("US"), Line::Ordinary),
+            ("+16045550143", Some("CA"), Line::Ordinary),
+            ("+499001234567", Some("DE"), Line::Premium),
+            ("+19005550143", Some("US"), Line::Premium),
+            ("+12005550143", None, Line::Unassigned),
+        ] {
+            let phone = Phone::parse("phone", text).expect(text);
+
+            assert_eq!((phone.country().as_deref(), phone.line()), (country, line), "{text}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Values that must not be printed, logged, copied about or left in memory.
 
 use std::fmt;
+use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 /// A secret value: does not print, does not serialise, is wiped when dropped.
@@ -18,6 +19,15 @@ impl<T: Zeroize> Secret<T> {
         &self.0
     }
 }
+
+impl<T: Zeroize + AsRef<[u8]>> PartialEq for Secret<T> {
+    /// Compares in constant time, except for the length.
+    fn eq(&self, other: &Self) -> bool {
+        (*self.0).as_ref().ct_eq((*other.0).as_ref()).into()
+    }
+}
+
+impl<T: Zeroize + AsRef<[u8]>> Eq for Secret<T> {}
 
 impl<T: Zeroize> fmt::Debug for Secret<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

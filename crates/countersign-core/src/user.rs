@@ -4,7 +4,9 @@ use crate::{
     event::{Action, Call, ChainHead, Journal, Note, Record, Subject},
     factor::{Active, Factor, Held, emergency::EmergencyCode, recovery::RecoveryCodes},
     id::{FactorId, OrganisationId, UserId},
+    keyring::{KeyError, Keyring},
     lock::{Locks, Method},
+    message::{Message, Parcel},
     password::{Invitation, Password},
     policy::Policy,
     profile::{DisplayName, Email, Phone, Username},
@@ -367,6 +369,25 @@ impl User {
     /// Hands over the events of this change for the commit.
     pub fn take_records(&mut self) -> Vec<Record> {
         self.journal.take()
+    }
+
+    /// Adds a message to be sent once the change is committed.
+    pub(crate) fn post(&mut self, message: Message) {
+        self.journal.post(message);
+    }
+
+    /// Seals the messages of this change that `is_wanted`; the others are dropped.
+    pub fn seal_messages(
+        &mut self,
+        keys: &impl Keyring,
+        is_wanted: impl Fn(&Message) -> bool,
+    ) -> Result<(), KeyError> {
+        self.journal.seal(keys, is_wanted)
+    }
+
+    /// Hands over the sealed messages of this change for the commit.
+    pub fn take_parcels(&mut self) -> Result<Vec<Parcel>, KeyError> {
+        self.journal.take_parcels()
     }
 
     /// Tells whether nothing was recorded since the document was read, so there is nothing to commit.

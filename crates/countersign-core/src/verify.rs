@@ -498,7 +498,7 @@ mod tests {
         }
 
         assert_eq!(person.user.locks.failures(), 0);
-        assert_eq!(person.happened()[1..], ["verify.rejected: no_factor"; 6]);
+        assert_eq!(person.happened()[1..], ["verify.rejected: no_factor"; 9]);
     }
 
     #[test]

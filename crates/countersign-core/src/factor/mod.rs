@@ -31,6 +31,12 @@ pub enum Kind {
     Totp,
     /// A counter-based one-time password (RFC 4226).
     Hotp,
+    /// A code sent by e-mail.
+    Email,
+    /// A code sent by text message.
+    Sms,
+    /// A code spoken in a telephone call.
+    Voice,
     /// One of a set of recovery codes.
     Recovery,
     /// A code issued by an administrator.
@@ -39,13 +45,17 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Totp, Self::Hotp, Self::Recovery, Self::Emergency];
+    pub const ALL: [Self; 7] =
+        [Self::Totp, Self::Hotp, Self::Email, Self::Sms, Self::Voice, Self::Recovery, Self::Emergency];
 
     /// Returns the name used outside.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Totp => "totp",
             Self::Hotp => "hotp",
+            Self::Email => "email",
+            Self::Sms => "sms",
+            Self::Voice => "voice",
             Self::Recovery => "recovery",
             Self::Emergency => "emergency",
         }
@@ -55,6 +65,9 @@ impl Kind {
     pub const fn method(self) -> Method {
         match self {
             Self::Totp | Self::Hotp => Method::Token,
+            Self::Email => Method::Email,
+            Self::Sms => Method::Sms,
+            Self::Voice => Method::Voice,
             Self::Recovery | Self::Emergency => Method::Recovery,
         }
     }
@@ -63,7 +76,11 @@ impl Kind {
     pub const fn amr(self) -> &'static [&'static str] {
         match self {
             Self::Totp | Self::Hotp => &["otp", "mfa"],
-            // RFC 8176 has no value for look-up secrets.
+            // RFC 8176 has no value for e-mail: another channel than the password's is what there is to say.
+            Self::Email => &["otp", "mca", "mfa"],
+            Self::Sms => &["otp", "sms", "mca", "mfa"],
+            Self::Voice => &["otp", "tel", "mca", "mfa"],
+            // Nor for look-up secrets.
             Self::Recovery | Self::Emergency => &["mfa"],
         }
     }
