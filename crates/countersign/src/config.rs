@@ -3,6 +3,9 @@
 //! Unknown keys are refused: a misspelt limit must not silently be no limit. The annotated default file is
 //! `default.toml` beside this module, and a test holds it against the defaults in code.
 
+pub mod delivery;
+pub mod secret;
+
 use crate::error::{Error, Result};
 use countersign_core::refusal::Invalid;
 use serde::Deserialize;

@@ -5,6 +5,13 @@
 //! it ([`Receipt`]), or why not ([`Failure`]); everything else (when to try again, when to give up, whom to ask instead)
 //! is the worker's to decide.
 
+pub mod http_provider;
+pub mod mail;
+pub mod outbound;
+pub mod smpp;
+pub mod words;
+pub mod worker;
+
 use countersign_core::{DeliveryId, Destination, Secret, Timestamp};
 
 /// A message ready to be handed to a provider.

@@ -1,0 +1,1 @@
+//! Providers of text messages and calls that are asked by HTTP.

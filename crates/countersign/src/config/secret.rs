@@ -1,0 +1,58 @@
+//! Secrets in the configuration: written out, or better in a file of their own.
+
+use crate::error::{Error, Result};
+use countersign_core::{Secret, refusal::Invalid};
+use serde::{Deserialize, Deserializer};
+use std::{fs, path::Path};
+
+/// A secret written into the configuration or the environment. Does not print.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given(Secret<String>);
+
+impl<'de> Deserialize<'de> for Given {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from).map(|text| Self(Secret::new(text)))
+    }
+}
+
+/// Returns the secret `key`, from the configuration or from the file named by `key_file`; `None` if neither is there.
+///
+/// The file's last line break is not part of the secret: editors add one.
+pub fn read(key: &str, given: Option<&Given>, file: Option<&Path>) -> Result<Option<Secret<String>>> {
+    match (given, file) {
+        (Some(_), Some(_)) => Err(Invalid::new(key, format!("goes without {key}_file")).into()),
+        (Some(given), None) => Ok(Some(given.0.clone())),
+        (None, None) => Ok(None),
+        (None, Some(path)) => {
+            let text = fs::read_to_string(path)
+                .map_err(|error| Error::Store(format!("read {key}_file {}: {error}", path.display())))?;
+            let text = Secret::new(text);
+            Ok(Some(text.expose().trim_end_matches(['\r', '\n']).to_owned().into()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(text: &str) -> Given {
+        Given(Secret::new(text.to_owned()))
+    }
+
+    #[test]
+    fn a_secret_comes_from_one_place() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("password");
+        fs::write(&path, "correct horse\n").expect("write");
+        let shown =
+            |found: Result<Option<Secret<String>>>| found.expect("read").map(|found| found.expose().clone());
+
+        assert_eq!(shown(read("password", Some(&given("one")), None)), Some("one".into()));
+        assert_eq!(shown(read("password", None, Some(&path))), Some("correct horse".into()));
+        assert_eq!(shown(read("password", None, None)), None);
+        assert!(read("password", Some(&given("one")), Some(&path)).is_err());
+        let missing = read("password", None, Some(Path::new("/nowhere"))).expect_err("missing").to_string();
+        assert!(missing.contains("password_file /nowhere"), "{missing}");
+    }
+}

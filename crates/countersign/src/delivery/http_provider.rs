@@ -1,0 +1,1 @@
+//! Text messages and calls through providers that are asked by HTTP.

@@ -1,0 +1,1 @@
+//! Mail through SMTP servers.

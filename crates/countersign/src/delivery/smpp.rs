@@ -1,0 +1,1 @@
+//! Text messages through message centres that speak SMPP 3.4.

@@ -1,0 +1,1 @@
+//! The words of messages, in the language of whom they go to.

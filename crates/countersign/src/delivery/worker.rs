@@ -1,0 +1,1 @@
+//! Takes messages from the outbox and brings them to a provider.
