@@ -116,7 +116,7 @@ pub fn router(baseline: bool) -> OpenApiRouter<Web> {
         .routes(routes!(me::change_password))
         .routes(routes!(me::sign_out))
         .routes(routes!(organisations::list, organisations::create))
-        .routes(routes!(organisations::get, organisations::rename))
+        .routes(routes!(organisations::get, organisations::update))
         .routes(routes!(organisations::policy, organisations::change_policy))
         .routes(routes!(clients::list, clients::create))
         .routes(routes!(clients::get, clients::update, clients::delete))
