@@ -1,6 +1,7 @@
 //! Why a rule said no. A wrong code is not here: it is an outcome, so that its count is committed.
 
 use crate::{factor::Kind, keyring::KeyError, role::Role};
+use std::time::Duration;
 use thiserror::Error;
 
 /// An input that breaks a rule of its own type, with the name of the member it came in.
@@ -53,6 +54,9 @@ pub enum Refusal {
     /// The same request id was given with a different attempt.
     #[error("this request id was used with another attempt")]
     RequestIdReused,
+    /// As many codes as are allowed were sent; says how long to wait.
+    #[error("too many codes were sent; try again later")]
+    TooSoon(Duration),
     /// The person is disabled.
     #[error("the person is disabled")]
     UserDisabled,

@@ -2,7 +2,7 @@
 
 use crate::{
     clock::Clock,
-    config::Config,
+    config::{Config, delivery::Channels},
     error::{Error, Result},
     keys::{Keys, MASTER_KEY_FILE, MasterKey},
     service::{passwords::Passwords, tokens::Tokens},
@@ -10,7 +10,7 @@ use crate::{
     telemetry::Metrics,
 };
 use countersign_core::{
-    Call, Handle, Organisation, OrganisationId, Policy, Refusal, Timestamp, User, UserId,
+    Call, Handle, Message, Organisation, OrganisationId, Policy, Refusal, Timestamp, User, UserId,
 };
 use std::{fs, path::Path, sync::Arc};
 
@@ -24,6 +24,8 @@ pub struct App {
     pub clock: Clock,
     /// The configuration.
     pub config: Config,
+    /// The channels that messages can be sent by.
+    pub channels: Channels,
     /// Issues and checks tokens.
     pub tokens: Tokens,
     /// The bounded pool of slow hashes.
@@ -65,6 +67,7 @@ impl App {
             tokens: Tokens::new(&keys, config.issuer()),
             passwords: Passwords::new(),
             metrics: Metrics::new(),
+            channels: config.delivery.channels(),
             store,
             keys,
             clock,
@@ -80,10 +83,64 @@ impl App {
         mut decide: impl FnMut(&mut User, With<'_>) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T> {
         let (organisation, call) = (Arc::clone(&asker.organisation), asker.call.clone());
-        let keys = Arc::clone(&self.keys);
+        let (keys, channels) = (Arc::clone(&self.keys), self.channels);
         self.store
             .change_by(organisation.id, whom.into(), move |user| {
-                decide(user, With { policy: &organisation.policy, keys: &keys, call: &call })
+                let outcome = decide(user, With { policy: &organisation.policy, keys: &keys, call: &call })?;
+                user.seal_messages(organisation.sender(), &*keys, sendable(channels))?;
+                Ok(outcome)
+            })
+            .await
+    }
+
+    /// Creates a person in the asker's organisation by a rule.
+    pub async fn create(
+        &self,
+        asker: &Asker,
+        mut admit: impl FnMut(&mut Organisation, &Call) -> Result<User, Refusal> + Send + 'static,
+    ) -> Result<User> {
+        let (asked, call) = (Arc::clone(&asker.organisation), asker.call.clone());
+        let (keys, channels) = (Arc::clone(&self.keys), self.channels);
+        self.store
+            .create(asked.id, move |organisation| {
+                let mut user = admit(organisation, &call)?;
+                user.seal_messages(asked.sender(), &*keys, sendable(channels))?;
+                organisation.seal_messages(asked.sender(), &*keys, sendable(channels))?;
+                Ok(user)
+            })
+            .await
+    }
+
+    /// Removes a person of the asker's organisation by a rule.
+    pub async fn remove(
+        &self,
+        asker: &Asker,
+        whom: UserId,
+        mut dismiss: impl FnMut(&mut Organisation, &User, &Call) -> Result<(), Refusal> + Send + 'static,
+    ) -> Result<()> {
+        let (asked, call) = (Arc::clone(&asker.organisation), asker.call.clone());
+        let (keys, channels) = (Arc::clone(&self.keys), self.channels);
+        self.store
+            .remove(asked.id, whom, move |organisation, user| {
+                dismiss(organisation, user, &call)?;
+                Ok(organisation.seal_messages(asked.sender(), &*keys, sendable(channels))?)
+            })
+            .await
+    }
+
+    /// Changes the asker's organisation by a rule.
+    pub async fn change_organisation<T: Send + 'static>(
+        &self,
+        asker: &Asker,
+        mut decide: impl FnMut(&mut Organisation, &Call) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T> {
+        let (asked, call) = (Arc::clone(&asker.organisation), asker.call.clone());
+        let (keys, channels) = (Arc::clone(&self.keys), self.channels);
+        self.store
+            .change_organisation(asked.id, move |organisation| {
+                let outcome = decide(organisation, &call)?;
+                organisation.seal_messages(asked.sender(), &*keys, sendable(channels))?;
+                Ok(outcome)
             })
             .await
     }
@@ -102,6 +159,12 @@ impl App {
         let id = self.resolve(organisation, handle).await?;
         self.store.user(organisation, id).await?.ok_or(Error::NotFound("user"))
     }
+}
+
+/// Tells of a message whether it is to be sent. A notice for which there is no way is dropped; a code never is, because
+/// somebody waits for it, and the rules ask for a way before they draw one.
+fn sendable(channels: Channels) -> impl Fn(&Message) -> bool {
+    move |message| message.is_code() || channels.has(message.to.channel())
 }
 
 /// Refuses a data directory in which only the key is left: what was in the database would be missed much later.

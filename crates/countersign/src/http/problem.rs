@@ -178,6 +178,8 @@ impl From<Refusal> for Problem {
             Refusal::KindForbidden(_) => Self::new(S::CONFLICT, "kind_forbidden", detail),
             Refusal::TooMany(..) => Self::new(S::CONFLICT, "too_many", detail),
             Refusal::RequestIdReused => Self::new(S::CONFLICT, "request_id_reused", detail),
+            Refusal::TooSoon(wait) => Self::new(S::TOO_MANY_REQUESTS, "sent_too_often", detail)
+                .retry_after(wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)),
             Refusal::UserDisabled => Self::new(S::CONFLICT, "user_disabled", detail),
             Refusal::LastOwner => Self::new(S::CONFLICT, "last_owner", detail),
             Refusal::Taken(member) => Error::Conflict(member).into(),
