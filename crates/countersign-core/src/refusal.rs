@@ -57,6 +57,9 @@ pub enum Refusal {
     /// Codes of this kind are not sent to anybody.
     #[error("{0} codes are not sent; choose email, sms or voice")]
     NothingIsSent(Kind),
+    /// Codes of this factor are sent, so there is no key to scan.
+    #[error("the factor's codes are sent; there is no QR code to scan")]
+    NoQrCode,
     /// There is no such challenge, or it is not for this.
     #[error("no such challenge")]
     NoSuchChallenge,

@@ -4,7 +4,7 @@ use crate::{
     challenge::Challenge,
     destination::{Channel, Destination},
     event::{Action, Call, ChainHead, Journal, Note, Record, Subject},
-    factor::{Active, Factor, Held, Proof, emergency::EmergencyCode, recovery::RecoveryCodes},
+    factor::{Active, Factor, Held, Kind, Proof, emergency::EmergencyCode, recovery::RecoveryCodes},
     id::{FactorId, OrganisationId, UserId},
     keyring::{KeyError, Keyring},
     locale::Locale,
@@ -336,6 +336,16 @@ impl User {
         self.factors.iter().filter_map(sent).collect()
     }
 
+    /// Returns where the profile says that codes of a kind can be sent.
+    pub fn profile_destination(&self, kind: Kind) -> Option<Destination> {
+        match kind {
+            Kind::Email => self.email.clone().map(Destination::Email),
+            Kind::Sms => self.phone.clone().map(Destination::Sms),
+            Kind::Voice => self.phone.clone().map(Destination::Voice),
+            Kind::Totp | Kind::Hotp | Kind::Recovery | Kind::Emergency => None,
+        }
+    }
+
     /// Returns the name the person is greeted by.
     pub(crate) fn greeting(&self) -> &str {
         self.display_name.as_ref().map_or(self.username.as_str(), DisplayName::as_str)
@@ -509,7 +519,6 @@ mod tests {
     use crate::{
         attempt::Target,
         event::Actor,
-        factor::Kind,
         id::InvitationId,
         testing::{OpenKeyring, Person, attempt, newcomer, person_with_role, with_request},
         verify::{Reason, Verdict},
