@@ -17,3 +17,4 @@ mod sign_in;
 mod store;
 mod test_app;
 mod verification;
+mod words;
