@@ -27,7 +27,7 @@ async fn outcome(outbound: &Outbound, url: &str) -> Result<StatusCode, OutboundE
 #[tokio::test]
 async fn private_addresses_are_refused_however_they_are_written() {
     let peer = HttpPeer::start(|_| Answer::status(200)).await;
-    let port = peer.url.rsplit(':').next().unwrap().to_owned();
+    let port = peer.url.rsplit(':').next().expect("a port").to_owned();
     let outbound = allowing(&["sms.example.com"]);
 
     for host in [

@@ -88,8 +88,8 @@ fn decoded(text: &str) -> String {
         bytes.push(match byte {
             b'+' => b' ',
             b'%' => {
-                let hex = [rest.next().unwrap(), rest.next().unwrap()];
-                u8::from_str_radix(std::str::from_utf8(&hex).unwrap(), 16).unwrap()
+                let hex = [rest.next(), rest.next()].map(|digit| digit.expect("two digits"));
+                u8::from_str_radix(std::str::from_utf8(&hex).expect("ASCII"), 16).expect("hex")
             }
             plain => plain,
         });
