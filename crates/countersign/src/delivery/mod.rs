@@ -8,6 +8,7 @@
 pub mod http_provider;
 pub mod mail;
 pub mod outbound;
+pub mod routing;
 pub mod smpp;
 pub mod words;
 pub mod worker;
