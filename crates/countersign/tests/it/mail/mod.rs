@@ -196,6 +196,19 @@ async fn what_a_server_answers_decides_whether_to_ask_again() {
 }
 
 #[tokio::test]
+async fn a_sender_that_is_refused_is_no_reason_to_give_up_the_recipient() {
+    let server = MailServer::start("tls", &[]);
+    let mut configuration = server.configuration("");
+    configuration.from = "stranger@example.com".into();
+
+    let refused =
+        Mailer::new(&configuration).expect("a mailer").send(&outgoing("ada@example.com", "en")).await;
+
+    let reason = "name the sender: 550 5.7.1 not your address";
+    assert_eq!(refused, Err(Failure::Temporary(reason.into())));
+}
+
+#[tokio::test]
 async fn a_server_that_is_gone_may_come_back() {
     let mut server = MailServer::start("tls", &[]);
     let mailer = mailer(&server);
