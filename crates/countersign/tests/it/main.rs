@@ -10,6 +10,7 @@ mod errors_deny;
 mod http_providers;
 mod ladder;
 mod limits;
+mod mail;
 mod organisations;
 mod outbound;
 mod peers;

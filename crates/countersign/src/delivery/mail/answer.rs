@@ -128,6 +128,7 @@ mod tests {
         for (said, shown) in [
             ("5.1.1 <ada.lovelace@example.com>: unknown", "5.1.1 … unknown"),
             ("5.1.1 mailbox Ada.Lovelace does not exist", "5.1.1 mailbox … does not exist"),
+            ("5.1.1 forwarded to <al@x.example>, unknown", "5.1.1 forwarded to … unknown"),
             ("2.0.0 Ok: queued as 4F3B2\r\n", "2.0.0 Ok: queued as 4F3B2"),
         ] {
             assert_eq!(scrubbed(said, &to), shown);
