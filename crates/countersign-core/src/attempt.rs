@@ -1,6 +1,11 @@
 //! What somebody typed, and what it is meant to prove.
 
-use crate::{factor::Kind, id::FactorId, refusal::Invalid, secret::Secret};
+use crate::{
+    factor::Kind,
+    id::{ChallengeId, FactorId},
+    refusal::Invalid,
+    secret::Secret,
+};
 use unicode_normalization::UnicodeNormalization;
 
 /// The most characters a code may have once blanks and hyphens are gone.
@@ -50,6 +55,8 @@ pub enum Target {
     Kind(Kind),
     /// One factor.
     Factor(FactorId),
+    /// One code that was sent.
+    Challenge(ChallengeId),
 }
 
 /// A caller's own name for an attempt: given again, it gets the first answer again.

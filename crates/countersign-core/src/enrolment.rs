@@ -2,6 +2,7 @@
 
 use crate::{
     attempt::Code,
+    challenge::Answer,
     event::{Action, Call, Note},
     factor::{
         ACTIVATION_TRIES, Active, FACTOR_LIMIT, Factor, Held, Kind, PENDING_LIMIT, Pending, Proof,
@@ -10,6 +11,7 @@ use crate::{
     id::{FactorId, OrganisationId, UserId},
     keyring::{Binding, KeyError, Keyring, Purpose, Sealed},
     lock::{Method, Until},
+    message::Notice,
     policy::Policy,
     profile::Label,
     refusal::Refusal,
@@ -90,11 +92,17 @@ impl User {
         self.drop_expired_factors(call);
         self.check_room_for(proof.kind(), policy)?;
 
-        let note = Note::new(Action::FactorImported).factor(id).kind(proof.kind());
+        let (kind, changed) = (proof.kind(), proof.destination().cloned());
+        if let Some(destination) = &changed {
+            policy.destinations.check(destination)?;
+            self.check_not_held(destination)?;
+        }
+        let note = Note::new(Action::FactorImported).factor(id).kind(kind);
         let state = Active { activated_at: call.now, last_used_at: None };
         self.factors.push(Factor::Active(Held { id, label, created_at: call.now, proof, state }));
         self.mfa_enabled = true;
         self.record(call, note);
+        self.notify(Notice::FactorAdded, Some(kind.name()), changed.as_slice(), call);
         Ok(())
     }
 
@@ -132,18 +140,42 @@ impl User {
             self.drop_expired_factors(call);
             return Ok(Activation::Expired);
         }
-        let secret = self.open_secret(id, &held.proof, keys)?;
         let mut held = held.clone();
-        match check(&held.proof, &secret, code, policy, call) {
-            Check::Fresh(moving_factor) => {
-                burn(&mut held.proof, moving_factor);
-                self.factors[place] = Factor::Active(held.activate(call.now));
-                self.mfa_enabled = true;
-                self.record(call, Note::new(Action::FactorActivated).factor(id).kind(kind));
-                Ok(Activation::Activated)
+        let burnt = match held.proof.secret() {
+            Some(sealed) => {
+                let secret = self.open_secret(id, sealed, keys)?;
+                match check(&held.proof, &secret, code, policy, call) {
+                    Check::Fresh(moving_factor) => {
+                        burn(&mut held.proof, moving_factor);
+                        true
+                    }
+                    Check::Used | Check::Wrong => false,
+                }
             }
-            Check::Used | Check::Wrong => Ok(self.fail_activation(place, held, call)),
+            None => match self.check_first_sent(&held, code, keys, call)? {
+                Answer::Fresh => true,
+                Answer::Expired => return Ok(self.miss_activation(id, kind, call)),
+                Answer::Used | Answer::Wrong => false,
+            },
+        };
+        if !burnt {
+            return Ok(self.fail_activation(place, held, call));
         }
+        let challenge = self.challenges.iter().find(|challenge| challenge.factor == id).map(|one| one.id);
+        challenge.into_iter().for_each(|challenge| self.burn_challenge(challenge, call));
+        let changed = held.proof.destination().cloned();
+        self.factors[place] = Factor::Active(held.activate(call.now));
+        self.mfa_enabled = true;
+        self.record(call, Note::new(Action::FactorActivated).factor(id).kind(kind));
+        self.notify(Notice::FactorAdded, Some(kind.name()), changed.as_slice(), call);
+        Ok(Activation::Activated)
+    }
+
+    /// The right code, but too late: another one can be sent.
+    fn miss_activation(&mut self, id: FactorId, kind: Kind, call: &Call) -> Activation {
+        let note = Note::new(Action::FactorActivationRejected).factor(id).kind(kind);
+        self.record(call, note.reason("expired"));
+        Activation::Expired
     }
 
     fn fail_activation(&mut self, place: usize, mut held: Held<Pending>, call: &Call) -> Activation {
@@ -151,6 +183,7 @@ impl User {
         let attempts_left = ACTIVATION_TRIES.saturating_sub(held.state.failures);
         let note = Note::new(Action::FactorActivationRejected).factor(held.id).kind(held.proof.kind());
         if attempts_left == 0 {
+            self.end_challenge_of(held.id);
             self.factors.remove(place);
         } else {
             self.factors[place] = Factor::Pending(held);
@@ -174,8 +207,11 @@ impl User {
         let place = self.place_of(id)?;
         match &self.factors[place] {
             Factor::Active(held) => {
+                let (kind, changed) = (held.proof.kind(), held.proof.destination().cloned());
                 self.factors[place] = Factor::Disabled(held.clone().disable(call.now));
+                self.end_challenge_of(id);
                 self.record(call, Note::new(Action::FactorDisabled).factor(id));
+                self.notify(Notice::FactorRemoved, Some(kind.name()), changed.as_slice(), call);
                 Ok(())
             }
             Factor::Disabled(_) => Ok(()),
@@ -192,8 +228,10 @@ impl User {
                 Err(Refusal::KindForbidden(held.proof.kind()))
             }
             Factor::Disabled(held) => {
+                let (kind, changed) = (held.proof.kind(), held.proof.destination().cloned());
                 self.factors[place] = Factor::Active(held.clone().enable());
                 self.record(call, Note::new(Action::FactorEnabled).factor(id));
+                self.notify(Notice::FactorAdded, Some(kind.name()), changed.as_slice(), call);
                 Ok(())
             }
             Factor::Active(_) => Ok(()),
@@ -206,7 +244,12 @@ impl User {
         self.check_removal_by(policy, call)?;
         let place = self.place_of(id)?;
         let factor = self.factors.remove(place);
+        self.end_challenge_of(id);
         self.record(call, Note::new(Action::FactorDeleted).factor(id).kind(factor.kind()));
+        if !matches!(factor, Factor::Pending(_)) {
+            let changed = factor.proof().destination().cloned();
+            self.notify(Notice::FactorRemoved, Some(factor.kind().name()), changed.as_slice(), call);
+        }
         Ok(())
     }
 
@@ -237,7 +280,7 @@ impl User {
             self.record(call, Note::new(Action::VerifyRejected).method(Method::Token).reason("locked"));
             return Ok(Resync::Locked(until));
         }
-        let secret = self.open_secret(id, &held.proof, keys)?;
+        let secret = self.open_secret(id, &hotp.secret, keys)?;
         match hotp.find_pair(&secret, codes, policy.hotp.resync_window) {
             Some(counter) => {
                 self.burn_factor(id, counter, call);
@@ -258,15 +301,22 @@ impl User {
     pub fn open_secret(
         &self,
         id: FactorId,
-        proof: &Proof,
+        sealed: &Sealed,
         keys: &impl Keyring,
     ) -> Result<OtpSecret, KeyError> {
         let binding = Binding::of_user(Purpose::OtpSecret, self.organisation, self.id, id.uuid());
-        let sealed = match proof {
-            Proof::Totp(totp) => &totp.secret,
-            Proof::Hotp(hotp) => &hotp.secret,
-        };
         Ok(OtpSecret::from_bytes(keys.open(&binding, sealed)?.expose().clone()))
+    }
+
+    /// Notes that an active factor proved possession.
+    pub(crate) fn note_use(&mut self, id: FactorId, call: &Call) {
+        for factor in &mut self.factors {
+            if let Factor::Active(held) = factor
+                && held.id == id
+            {
+                held.state.last_used_at = Some(call.now);
+            }
+        }
     }
 
     /// Uses up a moving factor of an active factor.
@@ -301,6 +351,7 @@ impl User {
             && let Some(oldest) = self.factors.iter().position(|factor| matches!(factor, Factor::Pending(_)))
         {
             let replaced = self.factors.remove(oldest);
+            self.end_challenge_of(replaced.id());
             self.record(call, Note::new(Action::FactorDeleted).factor(replaced.id()).reason("replaced"));
         }
     }
@@ -310,6 +361,7 @@ impl User {
             self.factors.iter().filter(|factor| factor.is_expired(call.now)).map(Factor::id).collect();
         for id in expired {
             self.factors.retain(|factor| factor.id() != id);
+            self.end_challenge_of(id);
             self.record(call, Note::new(Action::FactorDeleted).factor(id).reason("expired"));
         }
     }
@@ -320,6 +372,7 @@ pub(crate) fn check(proof: &Proof, secret: &OtpSecret, code: &Code, policy: &Pol
     match proof {
         Proof::Totp(totp) => totp.check(secret, code, call.now, policy.totp.window),
         Proof::Hotp(hotp) => hotp.check(secret, code, policy.hotp.look_ahead),
+        Proof::Sent(_) => Check::Wrong,
     }
 }
 
@@ -327,6 +380,7 @@ fn burn(proof: &mut Proof, moving_factor: u64) {
     match proof {
         Proof::Totp(totp) => totp.burn(moving_factor),
         Proof::Hotp(hotp) => hotp.burn(moving_factor),
+        Proof::Sent(_) => {}
     }
 }
 

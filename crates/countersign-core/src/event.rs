@@ -4,11 +4,13 @@
 //! events belong to (a person's, or the organisation's), so no global lock orders them.
 
 use crate::{
+    destination::Channel,
     factor::Kind,
     id::{ClientId, FactorId, OrganisationId, UserId},
     keyring::{KeyError, Keyring},
     lock::Method,
-    message::{Message, Parcel},
+    message::{Message, Parcel, Sender},
+    refusal::Refusal,
     role::Rank,
     time::Timestamp,
 };
@@ -83,6 +85,8 @@ actions! {
     FactorDeleted = "factor.deleted",
     /// A HOTP factor's counter was found again.
     FactorResynchronised = "factor.resynchronised",
+    /// A code was sent.
+    ChallengeSent = "challenge.sent",
     /// All of a person's factors and codes were deleted.
     FactorReset = "factor.reset",
     /// A set of recovery codes replaced the one before.
@@ -378,15 +382,16 @@ impl Journal {
         self.messages.push(message);
     }
 
-    /// Seals the messages that `is_wanted`; the others are dropped.
+    /// Seals the messages that can be sent. Notices that cannot be are dropped; a code that cannot be is refused.
     pub fn seal(
         &mut self,
+        sender: Sender<'_>,
         keys: &impl Keyring,
-        is_wanted: impl Fn(&Message) -> bool,
-    ) -> Result<(), KeyError> {
+        can_send: impl Fn(Channel) -> bool,
+    ) -> Result<(), Refusal> {
         for message in std::mem::take(&mut self.messages) {
-            if is_wanted(&message) {
-                self.parcels.push(message.seal(keys)?);
+            if let Some(message) = message.routed(sender, &can_send)? {
+                self.parcels.push(message.seal(sender, keys)?);
             }
         }
         Ok(())

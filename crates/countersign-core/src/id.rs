@@ -3,7 +3,7 @@
 //! All are bare UUIDv7 (RFC 9562 §5.7). The version's time prefix keeps inserts together in the database's index; it
 //! also tells when the thing was made, which is no secret here.
 
-use crate::time::Timestamp;
+use crate::{event::Hash, time::Timestamp};
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -70,8 +70,20 @@ id! {
     DeliveryId
 }
 
+impl DeliveryId {
+    /// Makes the identifier of the message that an event caused: the same for the same event, so that deciding again
+    /// after a lost race does not make another message.
+    pub(crate) fn of_event(at: Timestamp, event: &Hash) -> Self {
+        Self(of_parts(at, event.0[..10].try_into().expect("a hash is longer")))
+    }
+}
+
+fn of_parts(at: Timestamp, random: &[u8; 10]) -> Uuid {
+    uuid::Builder::from_unix_timestamp_millis(at.millis().unsigned_abs(), random).into_uuid()
+}
+
 fn version_7(now: Timestamp, rng: &mut impl CryptoRng) -> Uuid {
     let mut random = [0; 10];
     rng.fill_bytes(&mut random);
-    uuid::Builder::from_unix_timestamp_millis(now.millis().unsigned_abs(), &random).into_uuid()
+    of_parts(now, &random)
 }

@@ -6,6 +6,7 @@
 //! the person's earlier events. No I/O, no clock, no global randomness: time and entropy come in as arguments.
 
 pub mod attempt;
+pub mod challenge;
 pub mod client;
 pub mod destination;
 pub mod enrolment;
@@ -17,6 +18,7 @@ pub mod keyring;
 pub mod locale;
 pub mod lock;
 pub mod message;
+mod notice;
 pub mod organisation;
 pub mod otpauth;
 pub mod password;
@@ -37,6 +39,7 @@ mod properties;
 mod testing;
 
 pub use attempt::{Attempt, Code, RequestId, Target};
+pub use challenge::{Challenge, NewCode, Recipient};
 pub use client::Client;
 pub use destination::{Channel, Destination};
 pub use event::{Action, Actor, Call};

@@ -8,6 +8,7 @@ use crate::{
     id::{ChallengeId, DeliveryId, OrganisationId, UserId},
     keyring::{Binding, KeyError, Keyring, Purpose, Sealed, Tag},
     locale::Locale,
+    refusal::Refusal,
     resend::ResendRule,
     secret::Secret,
     time::Timestamp,
@@ -30,8 +31,31 @@ pub struct Message {
     pub replaces: Option<DeliveryId>,
     /// How often its destination may be written to; `None` if that is not counted.
     pub limit: Option<ResendRule>,
-    /// What it says and to whom.
-    pub letter: Letter,
+    /// Where it goes.
+    pub to: Destination,
+    /// Where it may go instead if nothing is configured to send there, best first.
+    pub or_else: Vec<Destination>,
+    /// The language the person prefers.
+    pub locale: Option<Locale>,
+    /// The name the person is greeted by.
+    pub name: String,
+    /// When what it speaks of happened.
+    pub at: Timestamp,
+    /// When it must not be sent any more.
+    pub expires_at: Timestamp,
+    /// What it says.
+    pub words: Words,
+}
+
+/// For whom messages are written.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender<'a> {
+    /// The name of the organisation, as authenticator apps show it too.
+    pub product: &'a str,
+    /// The language for people who prefer none.
+    pub locale: &'a Locale,
+    /// Whether people are told of what happens to their factors.
+    pub sends_notices: bool,
 }
 
 /// What a message says and to whom: all that is needed to write and send it. Sealed wherever it is kept.
@@ -190,16 +214,44 @@ pub struct Parcel {
 }
 
 impl Message {
-    /// Seals the words. The letter opens only as this message of this person.
-    pub fn seal(self, keys: &impl Keyring) -> Result<Parcel, KeyError> {
-        let letter = &self.letter;
-        let plain = Secret::new(
-            serde_json::to_vec(letter).expect("a letter has string keys only, so it is always JSON"),
-        );
+    /// Chooses the first destination that can be reached. `None` if a notice is not wanted or reaches nobody; an error if
+    /// a code does, because whoever asked for it waits.
+    pub(crate) fn routed(
+        mut self,
+        sender: Sender<'_>,
+        can_send: impl Fn(Channel) -> bool,
+    ) -> Result<Option<Self>, Refusal> {
+        if matches!(self.words, Words::Notice { .. }) && !sender.sends_notices {
+            return Ok(None);
+        }
+        let mut destinations = std::iter::once(self.to.clone()).chain(std::mem::take(&mut self.or_else));
+        match destinations.find(|destination| can_send(destination.channel())) {
+            Some(to) => Ok(Some(Self { to, ..self })),
+            None if matches!(self.words, Words::Notice { .. }) => Ok(None),
+            None => Err(Refusal::NoProvider(self.to.channel())),
+        }
+    }
+
+    /// Writes the letter and seals it. It opens only as this message of this person.
+    pub fn seal(self, sender: Sender<'_>, keys: &impl Keyring) -> Result<Parcel, KeyError> {
+        let (channel, subject, masked) = (self.to.channel(), self.words.name(), self.to.masked());
         let counted = || {
             let binding = Binding::of_installation(Purpose::Destination, Uuid::nil());
-            keys.tag(&binding, None, letter.to.key().as_bytes())
+            keys.tag(&binding, None, self.to.key().as_bytes())
         };
+        let limit = self.limit.map(|rule| Ok((counted()?, rule))).transpose()?;
+        let letter = Letter {
+            to: self.to,
+            locale: self.locale.unwrap_or_else(|| sender.locale.clone()),
+            product: sender.product.to_owned(),
+            name: self.name,
+            at: self.at,
+            expires_at: self.expires_at,
+            words: self.words,
+        };
+        let plain = Secret::new(
+            serde_json::to_vec(&letter).expect("a letter has string keys only, so it is always JSON"),
+        );
         Ok(Parcel {
             body: keys.seal(&binding(self.organisation, self.user, self.id), plain.expose())?,
             id: self.id,
@@ -207,12 +259,12 @@ impl Message {
             user: self.user,
             challenge: self.challenge,
             replaces: self.replaces,
-            channel: letter.to.channel(),
-            subject: letter.words.name(),
-            masked: letter.to.masked(),
-            limit: self.limit.map(|rule| Ok((counted()?, rule))).transpose()?,
-            created_at: letter.at,
-            expires_at: letter.expires_at,
+            channel,
+            subject,
+            masked,
+            limit,
+            created_at: self.at,
+            expires_at: self.expires_at,
         })
     }
 }

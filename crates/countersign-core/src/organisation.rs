@@ -2,10 +2,12 @@
 
 use crate::{
     client::{Client, StoredSecret},
+    destination::Channel,
     event::{Action, Call, ChainHead, Journal, Note, Record, Subject},
     id::{ClientId, OrganisationId, UserId},
     keyring::{KeyError, Keyring},
-    message::{Message, Parcel},
+    locale::Locale,
+    message::{Message, Parcel, Sender},
     policy::Policy,
     profile::{DisplayName, Username},
     refusal::{Invalid, Refusal},
@@ -31,6 +33,9 @@ pub struct Organisation {
     pub slug: Username,
     /// The name people read; authenticator apps show it as the issuer.
     pub name: DisplayName,
+    /// The language of messages to people who prefer none.
+    #[serde(default)]
+    pub locale: Locale,
     /// What it allows and asks for.
     pub policy: Policy,
     /// Its service clients.
@@ -66,6 +71,7 @@ impl Organisation {
             id,
             slug,
             name,
+            locale: Locale::default(),
             policy: Policy::default(),
             clients: Vec::new(),
             next_number: FIRST_NUMBER,
@@ -106,10 +112,26 @@ impl Organisation {
         Ok(())
     }
 
-    /// Renames the organisation.
-    pub fn rename(&mut self, name: DisplayName, call: &Call) {
-        self.name = name;
-        self.record(call, Note::new(Action::OrganisationUpdated).detail("name", self.name.as_str()));
+    /// Changes the name or the language of messages; what is `None` stays as it is.
+    pub fn update(&mut self, name: Option<DisplayName>, locale: Option<Locale>, call: &Call) {
+        if name.is_none() && locale.is_none() {
+            return;
+        }
+        let mut note = Note::new(Action::OrganisationUpdated);
+        if let Some(name) = name {
+            note = note.detail("name", name.as_str());
+            self.name = name;
+        }
+        if let Some(locale) = locale {
+            note = note.detail("locale", locale.as_str());
+            self.locale = locale;
+        }
+        self.record(call, note);
+    }
+
+    /// Returns for whom messages to the organisation's people are written.
+    pub fn sender(&self) -> Sender<'_> {
+        Sender { product: self.name.as_str(), locale: &self.locale, sends_notices: self.policy.notices }
     }
 
     /// Replaces the policy.
@@ -230,13 +252,15 @@ impl Organisation {
         self.journal.post(message);
     }
 
-    /// Seals the messages of this change that `is_wanted`; the others are dropped.
+    /// Seals the messages of this change that can be sent. Notices that cannot be are dropped; a code that cannot be is
+    /// refused.
     pub fn seal_messages(
         &mut self,
+        sender: Sender<'_>,
         keys: &impl Keyring,
-        is_wanted: impl Fn(&Message) -> bool,
-    ) -> Result<(), KeyError> {
-        self.journal.seal(keys, is_wanted)
+        can_send: impl Fn(Channel) -> bool,
+    ) -> Result<(), Refusal> {
+        self.journal.seal(sender, keys, can_send)
     }
 
     /// Hands over the sealed messages of this change for the commit.
@@ -310,6 +334,7 @@ mod tests {
             display_name: None,
             email: None,
             phone: None,
+            locale: None,
             roles: Roles::new([role]),
         };
         organisation.admit(UserId::from_uuid(Uuid::from_u128(number)), new, call)
@@ -510,7 +535,7 @@ mod tests {
         let mut organisation = organisation();
         let start = organisation.audit_head;
         admit(&mut organisation, 10, Role::Member, &admin()).expect("admit");
-        organisation.rename(DisplayName::parse("name", "Acme Ltd").expect("name"), &admin());
+        organisation.update(DisplayName::parse("name", "Acme Ltd").ok(), None, &admin());
 
         let records = organisation.take_records();
 

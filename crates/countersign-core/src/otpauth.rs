@@ -6,8 +6,10 @@ use std::fmt::Write;
 
 /// Writes the key URI of an OTP factor: `otpauth://totp/Issuer:account?secret=…&issuer=Issuer&…`.
 ///
+/// `None` for a factor whose codes are sent: there is no key.
+///
 /// All parameters are written even where they are defaults: some apps have other defaults.
-pub fn key_uri(issuer: &str, account: &str, proof: &Proof, secret: &OtpSecret) -> Secret<String> {
+pub fn key_uri(issuer: &str, account: &str, proof: &Proof, secret: &OtpSecret) -> Option<Secret<String>> {
     // A colon parts issuer from account, so neither may bring one of its own.
     let issuer = percent_encode(&issuer.replace(':', " "));
     let account = percent_encode(&account.replace(':', " "));
@@ -25,9 +27,10 @@ pub fn key_uri(issuer: &str, account: &str, proof: &Proof, secret: &OtpSecret) -
             hotp.digits,
             hotp.counter
         ),
+        Proof::Sent(_) => return None,
     };
     written.expect("writing to a string does not fail");
-    uri.into()
+    Some(uri.into())
 }
 
 /// Percent-encodes everything but RFC 3986's unreserved characters. A blank is `%20`: apps show `+` as it is.
@@ -55,15 +58,19 @@ mod tests {
         Sealed { key: KeyId(0), bytes: Vec::new() }
     }
 
+    fn uri(issuer: &str, account: &str, proof: &Proof, secret: &OtpSecret) -> String {
+        key_uri(issuer, account, proof, secret).expect("a key").expose().clone()
+    }
+
     #[test]
     fn a_totp_uri_names_every_parameter() {
         let secret = OtpSecret::from_base32("secret", "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP").expect("secret");
         let proof = Proof::Totp(Totp::new(&TotpRule::default(), sealed()));
 
-        let uri = key_uri("Acme & Söhne", "ada@example.com", &proof, &secret);
+        let uri = uri("Acme & Söhne", "ada@example.com", &proof, &secret);
 
         assert_eq!(
-            uri.expose(),
+            uri,
             "otpauth://totp/Acme%20%26%20S%C3%B6hne:ada%40example.com?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP\
              &issuer=Acme%20%26%20S%C3%B6hne&algorithm=SHA1&digits=6&period=30"
         );
@@ -74,7 +81,7 @@ mod tests {
         let secret = OtpSecret::from_bytes(vec![0; 20]);
         let proof = Proof::Hotp(Hotp::new(&HotpRule::default(), 42, sealed()));
 
-        assert!(key_uri("a:b", "c", &proof, &secret).expose().ends_with("&digits=6&counter=42"));
-        assert!(key_uri("a:b", "c", &proof, &secret).expose().starts_with("otpauth://hotp/a%20b:c?"));
+        assert!(uri("a:b", "c", &proof, &secret).ends_with("&digits=6&counter=42"));
+        assert!(uri("a:b", "c", &proof, &secret).starts_with("otpauth://hotp/a%20b:c?"));
     }
 }

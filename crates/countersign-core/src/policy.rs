@@ -1,8 +1,11 @@
 //! What an organisation allows and asks for. Validated when set; the defaults are safe.
 
 use crate::{
+    destination::Destination,
     factor::{Kind, otp::Algorithm},
-    refusal::Invalid,
+    profile::{Email, Line, Phone, matching_key},
+    refusal::{Invalid, Refusal},
+    resend::ResendRule,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
@@ -23,6 +26,14 @@ pub struct Policy {
     pub locks: LockRule,
     /// When the password locks: a budget of its own.
     pub password_locks: LockRule,
+    /// How long a code that was sent is good.
+    pub code_seconds: u64,
+    /// How often codes are sent, to one person by one method and to one destination.
+    pub resend: ResendRule,
+    /// Where codes may be sent.
+    pub destinations: DestinationRule,
+    /// Whether people are told when their factors change, a method locks or a recovery code is used.
+    pub notices: bool,
     /// How long a new factor waits for its first code.
     pub enrolment_seconds: u64,
     /// How many recovery codes a set has.
@@ -33,6 +44,20 @@ pub struct Policy {
     pub self_reset_requires_possession: bool,
     /// Lifetimes of tokens.
     pub sessions: SessionRule,
+}
+
+/// Where codes may be sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct DestinationRule {
+    /// The countries of numbers, as ISO 3166 codes; every country if empty.
+    pub countries: BTreeSet<String>,
+    /// Whether numbers in premium-rate and shared-cost ranges are taken: whoever can enrol one earns by it.
+    pub premium: bool,
+    /// Whether numbers in ranges that are assigned to nobody are taken.
+    pub unassigned: bool,
+    /// The domains of addresses, with those below them; every domain if empty.
+    pub domains: BTreeSet<String>,
 }
 
 /// Whether a second factor is asked for when people sign in.
@@ -120,6 +145,10 @@ impl Default for Policy {
             hotp: HotpRule::default(),
             locks: LockRule::default(),
             password_locks: LockRule { threshold: 10, ..LockRule::default() },
+            code_seconds: 600,
+            resend: ResendRule::default(),
+            destinations: DestinationRule::default(),
+            notices: true,
             enrolment_seconds: 600,
             recovery_codes: 10,
             emergency_code_seconds: 24 * 3600,
@@ -169,8 +198,17 @@ impl Policy {
         Duration::from_secs(self.enrolment_seconds)
     }
 
+    /// Returns how long a code that was sent is good.
+    pub const fn code_life(&self) -> Duration {
+        Duration::from_secs(self.code_seconds)
+    }
+
     /// Checks every member against its range.
     pub fn validate(&self) -> Result<(), Invalid> {
+        // NIST SP 800-63B-4 §3.1.3.2: at most 10 minutes.
+        within("codeSeconds", self.code_seconds, 60..=600)?;
+        self.resend.validate("resend")?;
+        self.destinations.validate("destinations")?;
         within("totp.digits", self.totp.digits, 6..=8)?;
         within("totp.period", self.totp.period, 15..=60)?;
         within("totp.window", self.totp.window, 0..=2)?;
@@ -183,6 +221,59 @@ impl Policy {
         within("recoveryCodes", self.recovery_codes, 5..=20)?;
         within("emergencyCodeSeconds", self.emergency_code_seconds, 300..=7 * 86_400)?;
         self.sessions.validate()
+    }
+}
+
+impl DestinationRule {
+    /// Refuses a destination that codes may not be sent to.
+    pub fn check(&self, destination: &Destination) -> Result<(), Refusal> {
+        match destination {
+            Destination::Email(email) if !self.allows_domain_of(email) => {
+                Err(Refusal::DestinationForbidden("addresses of this domain"))
+            }
+            Destination::Email(_) => Ok(()),
+            Destination::Sms(phone) | Destination::Voice(phone) => match phone.line() {
+                Line::Premium if !self.premium => Err(Refusal::DestinationForbidden("premium-rate numbers")),
+                Line::Unassigned if !self.unassigned => {
+                    Err(Refusal::DestinationForbidden("numbers in unassigned ranges"))
+                }
+                _ if !self.allows_country_of(phone) => {
+                    Err(Refusal::DestinationForbidden("numbers of this country"))
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+
+    fn allows_domain_of(&self, email: &Email) -> bool {
+        let key = email.key();
+        let domain = key.rsplit_once('@').map_or("", |(_, domain)| domain);
+        let is_within = |allowed: &String| {
+            domain.strip_suffix(allowed.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        self.domains.is_empty() || self.domains.iter().any(is_within)
+    }
+
+    fn allows_country_of(&self, phone: &Phone) -> bool {
+        self.countries.is_empty() || phone.country().is_some_and(|country| self.countries.contains(&country))
+    }
+
+    fn validate(&self, at: &str) -> Result<(), Invalid> {
+        let is_country =
+            |code: &String| code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase());
+        if !self.countries.iter().all(is_country) {
+            return Err(Invalid::new(format!("{at}.countries"), "expected ISO 3166 codes such as DE"));
+        }
+        let is_domain = |domain: &String| {
+            !domain.is_empty() && *domain == matching_key(domain) && !domain.contains(['@', ' ', '/'])
+        };
+        if !self.domains.iter().all(is_domain) {
+            return Err(Invalid::new(
+                format!("{at}.domains"),
+                "expected domains such as example.com, in lower case",
+            ));
+        }
+        Ok(())
     }
 }
 

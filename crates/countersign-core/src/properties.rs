@@ -2,6 +2,8 @@
 
 use crate::{
     attempt::{Attempt, Code, RequestId, Target},
+    challenge::{Challenge, NewCode, Recipient},
+    destination::{Channel, Destination},
     enrolment::Resync,
     event::{Call, ChainHead, Event},
     factor::{
@@ -10,13 +12,14 @@ use crate::{
     },
     id::{FactorId, InvitationId},
     lock::{ACCOUNT_FAILURE_LIMIT, Lock, Method, Until},
+    message::CodePurpose,
     policy::LockMode,
     profile::NAME_LIMIT,
     refusal::Refusal,
     role::{Role, Roles},
     session::{LOGIN_LIMIT, SESSION_LIMIT},
     testing::{
-        HASH, OpenKeyring, Person, START, attempt, checked, label, new_session, newcomer, rng, typed,
+        HASH, OpenKeyring, Person, START, attempt, checked, label, new_session, newcomer, rng, sender, typed,
         with_request,
     },
     time::Timestamp,
@@ -96,6 +99,17 @@ enum Step {
         by: By,
     },
     Import(By),
+    EnrolSent(By),
+    /// A code is sent to a factor, or once more for its challenge.
+    Send {
+        place: usize,
+        again: bool,
+    },
+    /// A code that was sent some codes ago is typed.
+    Answer {
+        back: usize,
+        way: u8,
+    },
     Delete(usize, By),
     SignIn {
         matched: bool,
@@ -135,12 +149,14 @@ enum Done {
 struct World {
     person: Person,
     attempts: Vec<Attempt>,
+    /// The codes that were sent, newest last.
+    sent: Vec<(Challenge, Code)>,
     drawn: u64,
 }
 
 impl World {
     fn new(person: Person) -> Self {
-        Self { person, attempts: Vec::new(), drawn: 100 }
+        Self { person, attempts: Vec::new(), sent: Vec::new(), drawn: 100 }
     }
 
     fn apply(&mut self, step: &Step) -> Result<Done, Refusal> {
@@ -156,7 +172,8 @@ impl World {
         for step in steps {
             let _ = self.apply(step);
         }
-        self.person.user.take_records();
+        self.person.happened();
+        self.person.letters();
     }
 
     fn act(&mut self, step: &Step) -> Result<Done, Refusal> {
@@ -170,6 +187,12 @@ impl World {
                 let Some(attempt) = self.attempts.iter().rev().nth(*back).cloned() else {
                     return Ok(Done::Other);
                 };
+                return self.judge(attempt);
+            }
+            Step::EnrolSent(by) => self.enrol_sent(*by)?,
+            Step::Send { place, again } => self.send(*place, *again)?,
+            Step::Answer { back, way } => {
+                let Some(attempt) = self.answer(*back, *way) else { return Ok(Done::Other) };
                 return self.judge(attempt);
             }
             Step::Resynchronise { ahead, right } => return self.resynchronise(*ahead, *right),
@@ -213,9 +236,9 @@ impl World {
             }
             Step::Activate { place, right, by } => match self.factor_at(place) {
                 Some(id) => {
-                    let code = if right { self.person.totp_code(0) } else { "nothing".into() };
+                    let code = if right { self.first_code(id) } else { typed("nothing") };
                     let call = self.call(by);
-                    self.person.user.activate(id, &typed(&code), &policy, &OpenKeyring, &call).map(drop)
+                    self.person.user.activate(id, &code, &policy, &OpenKeyring, &call).map(drop)
                 }
                 None => Ok(()),
             },
@@ -322,6 +345,55 @@ impl World {
         Ok(Done::Judged(attempt, verdict))
     }
 
+    /// The newest code that was sent to a factor, or what its app shows.
+    fn first_code(&self, id: FactorId) -> Code {
+        let sent = self.sent.iter().rev().find(|(challenge, _)| challenge.factor == id);
+        sent.map_or_else(|| typed(&self.person.totp_code(0)), |(_, code)| code.clone())
+    }
+
+    fn draw_code(&mut self) -> NewCode {
+        NewCode::draw(self.person.now, &mut rng(self.draw()))
+    }
+
+    fn enrol_sent(&mut self, by: By) -> Result<(), Refusal> {
+        let (number, new, call) = (self.draw(), self.draw_code(), self.call(by));
+        let place = [Channel::Mail, Channel::Sms, Channel::Voice][number as usize % 3];
+        let text = match place {
+            Channel::Mail => format!("ada{number}@example.com"),
+            Channel::Sms | Channel::Voice => format!("+4915112{:06}", number % 1_000_000),
+        };
+        let to = Destination::parse(place, "destination", &text)?;
+        let id = FactorId::from_uuid(Uuid::from_u128(number.into()));
+        let Person { user, policy, .. } = &mut self.person;
+        let challenge = user.enrol_sent(id, label("new"), to, &new, policy, &OpenKeyring, &call)?;
+        self.sent.push((challenge, typed(new.digits().expose())));
+        Ok(())
+    }
+
+    fn send(&mut self, place: usize, again: bool) -> Result<(), Refusal> {
+        let Some(factor) = self.factor_at(place) else { return Ok(()) };
+        let (new, call) = (self.draw_code(), self.person.client());
+        let standing = self.person.user.challenges.iter().find(|challenge| challenge.factor == factor);
+        let recipient = match standing {
+            Some(challenge) if again => Recipient::Challenge(challenge.id),
+            _ => Recipient::Factor(factor),
+        };
+        let Person { user, policy, .. } = &mut self.person;
+        let challenge = user.challenge(recipient, &new, policy, &OpenKeyring, &call)?;
+        self.sent.push((challenge, typed(new.digits().expose())));
+        Ok(())
+    }
+
+    fn answer(&self, back: usize, way: u8) -> Option<Attempt> {
+        let (challenge, code) = self.sent.iter().rev().nth(back)?;
+        let target = match way {
+            0 => Target::Challenge(challenge.id),
+            1 => Target::Factor(challenge.factor),
+            _ => Target::Kind([Kind::Email, Kind::Sms, Kind::Voice][usize::from(way) % 3]),
+        };
+        Some(Attempt { code: code.clone(), target, request: None })
+    }
+
     fn resynchronise(&mut self, ahead: u64, right: bool) -> Result<Done, Refusal> {
         let codes = self.pair(ahead, right);
         let (call, person) = (self.person.client(), &mut self.person);
@@ -419,6 +491,7 @@ impl World {
 fn without_trail(user: &User) -> User {
     let mut user = user.clone();
     user.take_records();
+    let _ = user.seal_messages(sender(), &OpenKeyring, |_| false);
     user.audit_head = ChainHead::default();
     user.updated_at = START;
     user
@@ -484,6 +557,9 @@ fn life() -> impl Strategy<Value = Step> {
         4 => any_by().prop_map(Step::Enrol),
         4 => (place(), any::<bool>(), any_by()).prop_map(|(place, right, by)| Step::Activate { place, right, by }),
         4 => any_by().prop_map(Step::Import),
+        4 => any_by().prop_map(Step::EnrolSent),
+        4 => (place(), any::<bool>()).prop_map(|(place, again)| Step::Send { place, again }),
+        6 => (0..4_usize, 0..5_u8).prop_map(|(back, way)| Step::Answer { back, way }),
         2 => (place(), any_by()).prop_map(|(place, by)| Step::Delete(place, by)),
         1 => (place(), any::<bool>()).prop_map(|(place, on)| Step::Switch { place, on }),
         2 => any_by().prop_map(Step::ReplaceCodes),
@@ -510,6 +586,19 @@ fn life() -> impl Strategy<Value = Step> {
         1 => any_by().prop_map(Step::Reset),
     ];
     prop_oneof![10 => attempts(true), 8 => factors, 10 => sessions, 1 => rare]
+}
+
+/// Codes that are sent and typed, and little else.
+fn codes_only() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => any_by().prop_map(Step::EnrolSent),
+        3 => (0..FACTOR_LIMIT).prop_map(|place| Step::Activate { place, right: true, by: By::Client }),
+        5 => (0..FACTOR_LIMIT, any::<bool>()).prop_map(|(place, again)| Step::Send { place, again }),
+        8 => (0..3_usize, 0..5_u8).prop_map(|(back, way)| Step::Answer { back, way }),
+        4 => (0..90_i64).prop_map(Step::Wait),
+        1 => (0..4000_i64).prop_map(Step::Wait),
+        1 => any_method().prop_map(Step::Unlock),
+    ]
 }
 
 /// Somebody at the beginning of their life: the first event is not yet taken.
@@ -545,6 +634,7 @@ impl World {
             Target::AnyOtp => true,
             Target::Kind(meant) => meant == kind,
             Target::Factor(meant) => meant == id,
+            Target::Challenge(_) => false,
         };
         let is_on = |id, kind| person.user.active_factor(id).is_some() && is_meant(id, kind);
         let (totp, hotp) = (is_on(person.totp, Kind::Totp), is_on(person.hotp, Kind::Hotp));
@@ -757,6 +847,50 @@ proptest! {
     }
 
     #[test]
+    fn a_sent_code_is_good_once_while_it_is_the_newest_in_time_and_for_its_purpose(
+        steps in vec(prop_oneof![2 => life(), 1 => codes_only()], 1..160),
+    ) {
+        let mut world = World::new(Person::new());
+        let mut used = BTreeSet::new();
+        for step in steps {
+            let now = world.person.now;
+            let done = world.apply(&step);
+            let Ok(Done::Judged(attempt, Verdict::Accepted { factor: Some(factor), kind })) = done else { continue };
+            if kind.channel().is_none() {
+                continue;
+            }
+            let newest = world.sent.iter().rev().find(|(challenge, _)| challenge.factor == factor);
+            let (challenge, code) = newest.expect("an accepted code was sent");
+            prop_assert_eq!(code.as_str(), attempt.code.as_str());
+            prop_assert_eq!(challenge.purpose, CodePurpose::Verification);
+            prop_assert!(now < challenge.expires_at);
+            prop_assert!(used.insert(challenge.delivery), "{} was accepted before", challenge.delivery);
+        }
+    }
+
+    #[test]
+    fn no_method_sends_more_than_the_rule_allows(steps in vec(prop_oneof![1 => life(), 3 => codes_only()], 1..160)) {
+        let mut world = beginning();
+        let mut sent: BTreeMap<Method, Vec<Timestamp>> = BTreeMap::new();
+        for step in steps {
+            // A clock that goes back begins a new account: what lies in the future is forgotten.
+            if matches!(step, Step::Wait(seconds) if seconds < 0) {
+                continue;
+            }
+            let before = world.sent.len();
+            let _ = world.apply(&step);
+            let Some((challenge, _)) = world.sent.get(before) else { continue };
+            let kind = world.person.user.factor(challenge.factor).expect("factor").kind();
+            let times = sent.entry(kind.method()).or_default();
+            let recent = times.iter().filter(|at| at.until(challenge.sent_at) < Duration::from_secs(3600)).count();
+            prop_assert!(recent < 5);
+            let last = times.last().map(|at| at.until(challenge.sent_at));
+            prop_assert!(last.is_none_or(|pause| pause >= Duration::from_secs(30)));
+            times.push(challenge.sent_at);
+        }
+    }
+
+    #[test]
     fn a_locked_method_accepts_nothing_and_counts_nothing(
         steps in vec(attempts(true), 0..30),
         recovery in any::<bool>(),
@@ -950,7 +1084,7 @@ proptest! {
             let pending = user.factors.iter().filter(|factor| matches!(factor, Factor::Pending(_))).count();
             prop_assert!(user.factors.len() <= FACTOR_LIMIT && pending <= PENDING_LIMIT);
             prop_assert!(user.logins.len() <= LOGIN_LIMIT && user.sessions.len() <= SESSION_LIMIT);
-            prop_assert!(user.requests.len() <= REMEMBERED_REQUESTS);
+            prop_assert!(user.requests.len() <= REMEMBERED_REQUESTS && user.challenges.len() <= FACTOR_LIMIT);
             let length = user.to_json().len();
             prop_assert!(length < DOCUMENT_LIMIT, "{length} bytes");
             world.person.user.take_records();

@@ -1,6 +1,13 @@
 //! Why a rule said no. A wrong code is not here: it is an outcome, so that its count is committed.
 
-use crate::{factor::Kind, keyring::KeyError, role::Role};
+use crate::{
+    destination::Channel,
+    factor::Kind,
+    keyring::KeyError,
+    lock::{Method, Until},
+    role::Role,
+};
+use std::time::Duration;
 use thiserror::Error;
 
 /// An input that breaks a rule of its own type, with the name of the member it came in.
@@ -41,9 +48,33 @@ pub enum Refusal {
     /// The organisation's policy does not allow this kind.
     #[error("the organisation's policy does not allow {0} factors")]
     KindForbidden(Kind),
+    /// The organisation's policy does not allow codes to be sent there.
+    #[error("the organisation's policy does not allow {0}")]
+    DestinationForbidden(&'static str),
     /// The document has as many of these as it may have.
     #[error("a person has at most {1} {0}")]
     TooMany(&'static str, usize),
+    /// Codes of this kind are not sent to anybody.
+    #[error("{0} codes are not sent; choose email, sms or voice")]
+    NothingIsSent(Kind),
+    /// Codes of this factor are sent, so there is no key to scan.
+    #[error("the factor's codes are sent; there is no QR code to scan")]
+    NoQrCode,
+    /// There is no such challenge, or it is not for this.
+    #[error("no such challenge")]
+    NoSuchChallenge,
+    /// The challenge's code was used.
+    #[error("the challenge's code was used")]
+    ChallengeUsed,
+    /// The method is locked.
+    #[error("the method {0} is locked")]
+    Locked(Method, Until),
+    /// As many codes were sent as may be; the next one may be sent after this long.
+    #[error("too many codes were sent; try again later")]
+    TooSoon(Duration),
+    /// Nothing is configured that could send by this channel.
+    #[error("no provider is configured for {0}")]
+    NoProvider(Channel),
     /// Nobody does this for themselves.
     #[error("nobody does this for themselves; ask somebody whose role reaches you")]
     NotBySelf,

@@ -5,11 +5,15 @@
 
 use crate::{
     attempt::{Attempt, Code},
+    challenge::{Challenge, NewCode, Recipient},
+    destination::Destination,
     enrolment::Activation,
     event::{Action, Call, Note},
     factor::{Factor, Kind, Proof},
     id::{ClientId, FactorId, LoginId, SessionId},
     keyring::Keyring,
+    lock::Method,
+    message::Notice,
     password::PasswordCheck,
     policy::{Policy, Requirement},
     profile::Label,
@@ -173,7 +177,7 @@ impl User {
         call: &Call,
     ) -> Result<SecondStep, Refusal> {
         let open = self.open_login(login, call)?;
-        let verdict = self.verify_for(login.uuid(), attempt, policy, keys, call)?;
+        let verdict = self.verify_for(Some(login), attempt, policy, keys, call)?;
         let Verdict::Accepted { kind, .. } = verdict else { return Ok(SecondStep::Refused(verdict)) };
 
         Ok(SecondStep::Session(self.finish_login(&open, kind, session, policy, call)))
@@ -193,6 +197,43 @@ impl User {
             return Err(Refusal::SecondFactorNeeded);
         }
         self.enrol(factor.0, factor.1, factor.2, policy, call)
+    }
+
+    /// Like [`User::enrol_in_login`], for a factor whose codes are sent.
+    pub fn enrol_sent_in_login(
+        &mut self,
+        login: LoginId,
+        factor: (FactorId, Label, Destination),
+        new: &NewCode,
+        policy: &Policy,
+        keys: &impl Keyring,
+        call: &Call,
+    ) -> Result<Challenge, Refusal> {
+        self.open_login(login, call)?;
+        if self.has_second_factor(policy, call.now) {
+            return Err(Refusal::SecondFactorNeeded);
+        }
+        self.enrol_sent(factor.0, factor.1, factor.2, new, policy, keys, call)
+    }
+
+    /// Sends a code to finish a sign-in with, or once more the first code of a factor enrolled during it.
+    pub fn challenge_in_login(
+        &mut self,
+        login: LoginId,
+        recipient: Recipient,
+        new: &NewCode,
+        policy: &Policy,
+        keys: &impl Keyring,
+        call: &Call,
+    ) -> Result<Challenge, Refusal> {
+        self.open_login(login, call)?;
+        if let Recipient::Factor(id) = recipient
+            && matches!(self.factor(id)?, Factor::Pending(_))
+            && self.has_second_factor(policy, call.now)
+        {
+            return Err(Refusal::SecondFactorNeeded);
+        }
+        self.challenge_for(Some(login), recipient, new, policy, keys, call)
     }
 
     /// Activates the factor enrolled during sign-in and finishes the sign-in with it.
@@ -235,7 +276,11 @@ impl User {
     ) -> Session {
         self.logins.retain(|open| open.id != login.id);
         let amr: Vec<&str> = ["pwd"].iter().chain(kind.amr()).copied().collect();
-        self.open_session(session, login.client, &amr, policy, call)
+        let session = self.open_session(session, login.client, &amr, policy, call);
+        if kind.method() == Method::Recovery {
+            self.notify(Notice::RecoverySignIn, Some(kind.name()), &[], call);
+        }
+        session
     }
 
     fn open_session(

@@ -2,6 +2,8 @@
 
 use crate::{
     attempt::{Attempt, Code, RequestId, Target},
+    challenge::{Challenge, NewCode, Recipient},
+    destination::{Channel, Destination},
     enrolment::{Activation, seal_secret},
     event::{Actor, Call, Event, Record},
     factor::{
@@ -13,6 +15,8 @@ use crate::{
     },
     id::{ClientId, FactorId, LoginId, OrganisationId, SessionId, UserId},
     keyring::{Binding, KeyError, KeyId, Keyring, Sealed, TAG_BYTES, Tag},
+    locale::Locale,
+    message::{Letter, Parcel, Sender},
     organisation::Organisation,
     password::PasswordCheck,
     policy::Policy,
@@ -28,7 +32,7 @@ use crate::{
 use rand::{SeedableRng, rngs::StdRng};
 use rand_core::CryptoRng;
 use sha2::{Digest, Sha256};
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 use uuid::Uuid;
 
 /// When the tests begin.
@@ -260,6 +264,43 @@ impl Person {
     }
 }
 
+impl Person {
+    /// Gives the person a factor whose codes are sent, ready for use.
+    pub(crate) fn sent_factor(&mut self, number: u128, channel: Channel, to: &str) -> FactorId {
+        let id = FactorId::from_uuid(Uuid::from_u128(number));
+        let to = Destination::parse(channel, "destination", to).expect("destination");
+        let call = Call::system(self.now);
+        self.user.import(id, label("new"), Proof::Sent(to), &self.policy, &call).expect("import");
+        id
+    }
+
+    /// Sends a code; returns its challenge and its digits.
+    pub(crate) fn challenge(&mut self, recipient: Recipient) -> Result<(Challenge, String), Refusal> {
+        let new = NewCode::draw(self.now, &mut rng(self.user.audit_head.seq));
+        let call = self.client();
+        let challenge = self.user.challenge(recipient, &new, &self.policy, &OpenKeyring, &call)?;
+        Ok((challenge, new.digits().expose().clone()))
+    }
+
+    /// Hands over the letters written since the last look; every channel has a provider.
+    pub(crate) fn letters(&mut self) -> Vec<Letter> {
+        self.user.seal_messages(sender(), &OpenKeyring, |_| true).expect("seal");
+        let parcels = self.user.take_parcels().expect("sealed");
+        let open = |parcel: &Parcel| {
+            Letter::open(parcel.organisation, parcel.user, parcel.id, &parcel.body, &OpenKeyring)
+        };
+        parcels.iter().map(|parcel| open(parcel).expect("letter")).collect()
+    }
+}
+
+/// The language of the tests.
+static LOCALE: LazyLock<Locale> = LazyLock::new(Locale::default);
+
+/// For whom the tests' messages are written.
+pub(crate) fn sender() -> Sender<'static> {
+    Sender { product: "Acme", locale: &LOCALE, sends_notices: true }
+}
+
 /// A code that is none of the fixed people's.
 pub(crate) const WRONG: &str = "000001";
 /// What stands for the hash of a password.
@@ -311,6 +352,7 @@ pub(crate) fn user_with_role(role: Role) -> User {
         display_name: None,
         email: None,
         phone: None,
+        locale: None,
         roles: Roles::new([role]),
     };
     organisation.admit(UserId::generate(START, &mut rng), new, &call).expect("admit")

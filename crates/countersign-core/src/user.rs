@@ -1,16 +1,20 @@
 //! The person: one document with one version, holding all that decides about their second factors.
 
 use crate::{
+    challenge::Challenge,
+    destination::{Channel, Destination},
     event::{Action, Call, ChainHead, Journal, Note, Record, Subject},
-    factor::{Active, Factor, Held, emergency::EmergencyCode, recovery::RecoveryCodes},
+    factor::{Active, Factor, Held, Kind, Proof, emergency::EmergencyCode, recovery::RecoveryCodes},
     id::{FactorId, OrganisationId, UserId},
     keyring::{KeyError, Keyring},
+    locale::Locale,
     lock::{Locks, Method},
-    message::{Message, Parcel},
+    message::{Message, Notice, Parcel, Sender},
     password::{Invitation, Password},
     policy::Policy,
     profile::{DisplayName, Email, Phone, Username},
     refusal::{Invalid, Refusal},
+    resend::SendLog,
     role::{Rank, Role, Roles},
     session::{OpenLogin, Session},
     time::Timestamp,
@@ -18,10 +22,11 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use thiserror::Error;
 
 /// The number of the document's present form.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// The first number an organisation gives to a person.
 pub const FIRST_NUMBER: u64 = 1000;
@@ -47,6 +52,9 @@ pub struct User {
     /// Their number to call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phone: Option<Phone>,
+    /// The language they are written to and spoken with; the organisation's if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locale: Option<Locale>,
     /// What they are in the organisation.
     pub roles: Roles,
     /// Whether they may do anything at all.
@@ -56,6 +64,12 @@ pub struct User {
     /// Their factors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub factors: Vec<Factor>,
+    /// The codes that were sent and are waited for, one a factor at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub challenges: Vec<Challenge>,
+    /// When codes were sent, by method.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) sent: BTreeMap<Method, SendLog>,
     /// Their failure budgets.
     #[serde(default)]
     pub locks: Locks,
@@ -130,6 +144,8 @@ pub struct NewUser {
     pub email: Option<Email>,
     /// Their number to call.
     pub phone: Option<Phone>,
+    /// The language they are written to and spoken with.
+    pub locale: Option<Locale>,
     /// What they are in the organisation.
     pub roles: Roles,
 }
@@ -145,6 +161,8 @@ pub struct UserPatch {
     pub email: Option<Option<Email>>,
     /// Another number, or none.
     pub phone: Option<Option<Phone>>,
+    /// Another language, or none.
+    pub locale: Option<Option<Locale>>,
     /// Other roles.
     pub roles: Option<Roles>,
     /// Another status.
@@ -171,10 +189,13 @@ impl User {
             display_name: new.display_name,
             email: new.email,
             phone: new.phone,
+            locale: new.locale,
             roles: new.roles,
             status: Status::Active,
             mfa_enabled: false,
             factors: Vec::new(),
+            challenges: Vec::new(),
+            sent: BTreeMap::new(),
             locks: Locks::default(),
             recovery: None,
             emergency: None,
@@ -212,6 +233,9 @@ impl User {
         if let Some(phone) = patch.phone {
             self.phone = phone;
         }
+        if let Some(locale) = patch.locale {
+            self.locale = locale;
+        }
         if let Some(mfa_enabled) = patch.mfa_enabled {
             self.mfa_enabled = mfa_enabled;
         }
@@ -221,6 +245,7 @@ impl User {
         let changed = self.differences(&before);
         if !changed.is_empty() {
             self.record(call, Note::new(Action::UserUpdated).detail("changed", changed));
+            self.tell_of_new_address(&before, call);
         }
         Ok(())
     }
@@ -245,6 +270,7 @@ impl User {
         if status == Status::Disabled && self.status != status {
             // An open login could enrol a factor and become a session without any code being judged.
             self.logins.clear();
+            self.challenges.clear();
             self.end_sessions(None, call);
             // Nor may the retry of an earlier attempt be told that it was accepted.
             self.requests.clear();
@@ -260,6 +286,7 @@ impl User {
             ("displayName", self.display_name != before.display_name),
             ("email", self.email != before.email),
             ("phone", self.phone != before.phone),
+            ("locale", self.locale != before.locale),
             ("roles", self.roles != before.roles),
             ("status", self.status != before.status),
             ("mfaEnabled", self.mfa_enabled != before.mfa_enabled),
@@ -286,7 +313,9 @@ impl User {
         let note = Note::new(Action::FactorReset)
             .detail("factors", self.factors.len())
             .detail("recoveryCodes", self.recovery.as_ref().map_or(0, RecoveryCodes::remaining));
+        let destinations = self.destinations();
         self.factors.clear();
+        self.challenges.clear();
         self.recovery = None;
         self.emergency = None;
         self.locks = Locks::default();
@@ -294,7 +323,32 @@ impl User {
         self.requests.clear();
         self.end_sessions(None, call);
         self.record(call, note);
+        self.notify(Notice::FactorsReset, None, &destinations, call);
         Ok(())
+    }
+
+    /// Returns where the person's codes are sent, factor by factor.
+    pub(crate) fn destinations(&self) -> Vec<Destination> {
+        let sent = |factor: &Factor| match factor.proof() {
+            Proof::Sent(destination) if !matches!(factor, Factor::Pending(_)) => Some(destination.clone()),
+            _ => None,
+        };
+        self.factors.iter().filter_map(sent).collect()
+    }
+
+    /// Returns where the profile says that codes of a kind can be sent.
+    pub fn profile_destination(&self, kind: Kind) -> Option<Destination> {
+        match kind {
+            Kind::Email => self.email.clone().map(Destination::Email),
+            Kind::Sms => self.phone.clone().map(Destination::Sms),
+            Kind::Voice => self.phone.clone().map(Destination::Voice),
+            Kind::Totp | Kind::Hotp | Kind::Recovery | Kind::Emergency => None,
+        }
+    }
+
+    /// Returns the name the person is greeted by.
+    pub(crate) fn greeting(&self) -> &str {
+        self.display_name.as_ref().map_or(self.username.as_str(), DisplayName::as_str)
     }
 
     /// Returns a factor.
@@ -376,13 +430,15 @@ impl User {
         self.journal.post(message);
     }
 
-    /// Seals the messages of this change that `is_wanted`; the others are dropped.
+    /// Seals the messages of this change that can be sent. Notices that cannot be are dropped; a code that cannot be is
+    /// refused.
     pub fn seal_messages(
         &mut self,
+        sender: Sender<'_>,
         keys: &impl Keyring,
-        is_wanted: impl Fn(&Message) -> bool,
-    ) -> Result<(), KeyError> {
-        self.journal.seal(keys, is_wanted)
+        can_send: impl Fn(Channel) -> bool,
+    ) -> Result<(), Refusal> {
+        self.journal.seal(sender, keys, can_send)
     }
 
     /// Hands over the sealed messages of this change for the commit.
@@ -428,7 +484,8 @@ impl User {
 }
 
 /// Brings a document from the schema number of its place (from 1) to the next one.
-const UPGRADES: [fn(&mut Map<String, Value>); SCHEMA as usize - 1] = [roles_become_a_list];
+const UPGRADES: [fn(&mut Map<String, Value>); SCHEMA as usize - 1] =
+    [roles_become_a_list, nothing_was_sent_before];
 
 /// Schema 1 had one `role`, and asked for a second step of whoever had a factor.
 fn roles_become_a_list(document: &mut Map<String, Value>) {
@@ -439,6 +496,10 @@ fn roles_become_a_list(document: &mut Map<String, Value>) {
         document.get("factors").and_then(Value::as_array).is_some_and(|factors| !factors.is_empty());
     document.entry("mfa_enabled").or_insert(has_factors.into());
 }
+
+/// Schema 2 had no codes that are sent; what schema 3 adds begins empty. The number keeps an older server, which would
+/// drop it, from touching the document.
+fn nothing_was_sent_before(_: &mut Map<String, Value>) {}
 
 /// A stored document that cannot be read. Nothing is decided on it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -458,7 +519,6 @@ mod tests {
     use crate::{
         attempt::Target,
         event::Actor,
-        factor::Kind,
         id::InvitationId,
         testing::{OpenKeyring, Person, attempt, newcomer, person_with_role, with_request},
         verify::{Reason, Verdict},
@@ -716,7 +776,7 @@ mod tests {
         assert_eq!(user.active_factors().next().map(|held| held.proof.kind()), Some(Kind::Totp));
         assert_eq!(user.locks.of(Method::Token).failures, 2);
         let written = user.to_json();
-        assert!(String::from_utf8_lossy(&written).starts_with(r#"{"schema":2,"#));
+        assert!(String::from_utf8_lossy(&written).starts_with(r#"{"schema":3,"#));
         assert_eq!(User::from_json(&written).as_ref(), Ok(&user));
     }
 
@@ -734,13 +794,13 @@ mod tests {
     #[test]
     fn a_newer_schema_is_refused_by_number() {
         let text = String::from_utf8(newcomer().user.to_json()).expect("json");
-        let newer = text.replacen(r#""schema":2"#, r#""schema":3"#, 1);
+        let newer = text.replacen(r#""schema":3"#, r#""schema":4"#, 1);
 
         let error = User::from_json(newer.as_bytes()).expect_err("newer");
 
         assert_eq!(
             error.to_string(),
-            "read document: its schema 3 is newer than 2, which this version knows"
+            "read document: its schema 4 is newer than 3, which this version knows"
         );
     }
 
@@ -752,7 +812,7 @@ mod tests {
             text.replacen(r#""username":"ada""#, r#""username":{"ada":1}"#, 1),
             text.replacen(r#""secret":"1."#, r#""secret":"ada."#, 1),
             text.replacen("active", "ada", 1),
-            r#"{"schema":2,"id":"ada"}"#.into(),
+            r#"{"schema":3,"id":"ada"}"#.into(),
             r#""ada""#.into(),
             String::new(),
         ];

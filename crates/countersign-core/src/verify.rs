@@ -5,12 +5,14 @@
 
 use crate::{
     attempt::{Attempt, Code, Target},
+    challenge::Answer,
     enrolment::check,
     event::{Action, Actor, Call, Note},
     factor::{Active, Held, Kind, otp::Check, recovery::Found},
-    id::FactorId,
+    id::{ChallengeId, FactorId, LoginId},
     keyring::{Binding, KeyError, Keyring, Purpose, Tag},
     lock::{Method, Until},
+    message::Notice,
     policy::Policy,
     refusal::Refusal,
     time::Timestamp,
@@ -110,6 +112,7 @@ pub struct RememberedRequest {
 /// What comparing a code with everything it may be found.
 enum Match {
     Otp { factor: FactorId, kind: Kind, moving_factor: u64 },
+    Sent { challenge: ChallengeId, factor: FactorId, kind: Kind },
     Recovery { place: usize },
     Emergency,
     Used(Kind),
@@ -126,19 +129,19 @@ impl User {
         keys: &impl Keyring,
         call: &Call,
     ) -> Result<Verdict, Refusal> {
-        self.verify_for(Uuid::nil(), attempt, policy, keys, call)
+        self.verify_for(None, attempt, policy, keys, call)
     }
 
     /// Like [`User::verify`], for a login: an answer remembered elsewhere finishes none, its code is used up.
     pub(crate) fn verify_for(
         &mut self,
-        login: Uuid,
+        login: Option<LoginId>,
         attempt: &Attempt,
         policy: &Policy,
         keys: &impl Keyring,
         call: &Call,
     ) -> Result<Verdict, Refusal> {
-        let Some(request) = &attempt.request else { return self.judge(attempt, policy, keys, call) };
+        let Some(request) = &attempt.request else { return self.judge(login, attempt, policy, keys, call) };
 
         let message = fingerprint(login, attempt, call);
         let binding = Binding::of_user(Purpose::RequestFingerprint, self.organisation, self.id, Uuid::nil());
@@ -150,7 +153,7 @@ impl User {
             };
         }
         let fingerprint = keys.tag(&binding, None, &message)?;
-        let verdict = self.judge(attempt, policy, keys, call)?;
+        let verdict = self.judge(login, attempt, policy, keys, call)?;
         let request = request.as_str().to_owned();
         self.remember(RememberedRequest { request, fingerprint, verdict: verdict.clone(), at: call.now });
         Ok(verdict)
@@ -158,6 +161,7 @@ impl User {
 
     fn judge(
         &mut self,
+        login: Option<LoginId>,
         attempt: &Attempt,
         policy: &Policy,
         keys: &impl Keyring,
@@ -167,6 +171,11 @@ impl User {
             return Ok(self.reject_disabled(call));
         }
         let Some((method, kind)) = self.method_of(attempt.target, policy) else {
+            if let Target::Challenge(_) = attempt.target {
+                // A newer code ended it, or its factor is gone.
+                self.record(call, Note::new(Action::VerifyRejected).reason("expired"));
+                return Ok(Verdict::Expired);
+            }
             self.record(call, Note::new(Action::VerifyRejected).reason("no_factor"));
             return Ok(Verdict::NoFactor);
         };
@@ -174,22 +183,27 @@ impl User {
             self.record(call, Note::new(Action::VerifyRejected).method(method).reason("locked"));
             return Ok(Verdict::Locked { method, until });
         }
-        Ok(match self.find(attempt, policy, keys, call)? {
+        Ok(match self.find(login, attempt, policy, keys, call)? {
             Match::Otp { factor, kind, moving_factor } => {
                 self.burn_factor(factor, moving_factor, call);
+                self.accept(Some(factor), kind, call)
+            }
+            Match::Sent { challenge, factor, kind } => {
+                self.burn_challenge(challenge, call);
+                self.note_use(factor, call);
                 self.accept(Some(factor), kind, call)
             }
             Match::Recovery { place } => {
                 if let Some(codes) = &mut self.recovery {
                     codes.burn(place, call.now);
                 }
-                self.accept(None, Kind::Recovery, call)
+                self.accept_scratch(login, Kind::Recovery, call)
             }
             Match::Emergency => {
                 if let Some(code) = &mut self.emergency {
                     code.used_at = Some(call.now);
                 }
-                self.accept(None, Kind::Emergency, call)
+                self.accept_scratch(login, Kind::Emergency, call)
             }
             Match::Used(kind) => {
                 self.record(call, Note::new(Action::VerifyRejected).kind(kind).reason("replayed"));
@@ -199,7 +213,10 @@ impl User {
                 self.record(call, Note::new(Action::VerifyRejected).kind(kind).reason("expired"));
                 Verdict::Expired
             }
-            Match::Wrong => self.reject_wrong(method, kind, policy, call),
+            Match::Wrong => {
+                self.count_tries(attempt.target);
+                self.reject_wrong(method, kind, policy, call)
+            }
         })
     }
 
@@ -207,7 +224,14 @@ impl User {
     fn method_of(&self, target: Target, policy: &Policy) -> Option<(Method, Option<Kind>)> {
         let usable = |held: &&Held<Active>| policy.allows(held.proof.kind());
         match target {
-            Target::AnyOtp => self.active_factors().find(usable).map(|_| (Method::Token, None)),
+            Target::AnyOtp => {
+                let is_otp = |held: &&Held<Active>| held.proof.kind().method() == Method::Token;
+                self.active_factors().filter(is_otp).find(usable).map(|_| (Method::Token, None))
+            }
+            Target::Challenge(id) => {
+                let factor = self.find_challenge(id).ok()?.factor;
+                self.active_factor(factor).filter(usable).map(|held| held.proof.kind()).map(counted)
+            }
             Target::Factor(id) => {
                 self.active_factor(id).filter(usable).map(|held| held.proof.kind()).map(counted)
             }
@@ -222,6 +246,7 @@ impl User {
 
     fn find(
         &self,
+        login: Option<LoginId>,
         attempt: &Attempt,
         policy: &Policy,
         keys: &impl Keyring,
@@ -230,7 +255,10 @@ impl User {
         match attempt.target {
             Target::Kind(Kind::Recovery) => self.find_recovery(&attempt.code, keys),
             Target::Kind(Kind::Emergency) => self.find_emergency(&attempt.code, keys, call),
-            target => self.find_otp(&attempt.code, target, policy, keys, call),
+            target => match self.find_otp(&attempt.code, target, policy, keys, call)? {
+                Match::Wrong => self.find_challenged(login, attempt, keys, call),
+                found => Ok(found),
+            },
         }
     }
 
@@ -250,11 +278,13 @@ impl User {
                 Target::AnyOtp => true,
                 Target::Kind(meant) => meant == kind,
                 Target::Factor(id) => id == held.id,
+                Target::Challenge(_) => false,
             };
+            let Some(sealed) = held.proof.secret() else { continue };
             if !is_meant || !policy.allows(kind) {
                 continue;
             }
-            let secret = self.open_secret(held.id, &held.proof, keys)?;
+            let secret = self.open_secret(held.id, sealed, keys)?;
             match check(&held.proof, &secret, code, policy, call) {
                 Check::Fresh(moving_factor) => {
                     return Ok(Match::Otp { factor: held.id, kind, moving_factor });
@@ -264,6 +294,27 @@ impl User {
             }
         }
         Ok(best)
+    }
+
+    fn find_challenged(
+        &self,
+        login: Option<LoginId>,
+        attempt: &Attempt,
+        keys: &impl Keyring,
+        call: &Call,
+    ) -> Result<Match, KeyError> {
+        let (answer, challenge) = self.find_sent(&attempt.code, attempt.target, login, keys, call)?;
+        let Some(challenge) = challenge else { return Ok(Match::Wrong) };
+        // A challenge of a factor that waits for its first code is answered by activating that.
+        let Some(kind) = self.active_factor(challenge.factor).map(|held| held.proof.kind()) else {
+            return Ok(Match::Wrong);
+        };
+        Ok(match answer {
+            Answer::Fresh => Match::Sent { challenge: challenge.id, factor: challenge.factor, kind },
+            Answer::Used => Match::Used(kind),
+            Answer::Expired => Match::Expired(kind),
+            Answer::Wrong => Match::Wrong,
+        })
     }
 
     fn find_recovery(&self, code: &Code, keys: &impl Keyring) -> Result<Match, KeyError> {
@@ -283,6 +334,15 @@ impl User {
         let note = Note::new(Action::VerifyAccepted).kind(kind);
         self.record(call, factor.into_iter().fold(note, Note::factor));
         Verdict::Accepted { factor, kind }
+    }
+
+    /// Accepts a code that stands in for a factor. Finishing a sign-in with it is told by the sign-in.
+    fn accept_scratch(&mut self, login: Option<LoginId>, kind: Kind, call: &Call) -> Verdict {
+        let verdict = self.accept(None, kind, call);
+        if login.is_none() {
+            self.notify(Notice::RecoveryCodeUsed, Some(kind.name()), &[], call);
+        }
+        verdict
     }
 
     fn reject_wrong(&mut self, method: Method, kind: Option<Kind>, policy: &Policy, call: &Call) -> Verdict {
@@ -318,6 +378,7 @@ impl User {
                 Until::Unlocked => "unlocked".into(),
             };
             self.record(call, Note::new(Action::MethodLocked).method(method).detail("until", shown));
+            self.notify(Notice::MethodLocked, Some(method.name()), &[], call);
         }
         until
     }
@@ -357,7 +418,7 @@ fn matched(found: Found, kind: Kind, fresh: impl FnOnce(usize) -> Match) -> Matc
 
 /// Everything that makes an attempt the same attempt: for which login, who asks, what it is tried against, what was
 /// typed.
-fn fingerprint(login: Uuid, attempt: &Attempt, call: &Call) -> Vec<u8> {
+fn fingerprint(login: Option<LoginId>, attempt: &Attempt, call: &Call) -> Vec<u8> {
     let actor = match call.actor {
         Actor::User(id) => id.uuid(),
         Actor::Client(id) => id.uuid(),
@@ -367,9 +428,10 @@ fn fingerprint(login: Uuid, attempt: &Attempt, call: &Call) -> Vec<u8> {
         Target::AnyOtp => (0, Uuid::nil()),
         Target::Kind(kind) => (1 + kind as u8, Uuid::nil()),
         Target::Factor(id) => (u8::MAX, id.uuid()),
+        Target::Challenge(id) => (u8::MAX - 1, id.uuid()),
     };
     let mut message = Vec::with_capacity(113);
-    message.extend_from_slice(login.as_bytes());
+    message.extend_from_slice(login.map_or_else(Uuid::nil, LoginId::uuid).as_bytes());
     message.extend_from_slice(actor.as_bytes());
     message.push(shape);
     message.extend_from_slice(target.as_bytes());

@@ -2,7 +2,7 @@
 
 use crate::{
     clock::Clock,
-    config::Config,
+    config::{Config, delivery::Channels},
     error::{Error, Result},
     keys::{Keys, MASTER_KEY_FILE, MasterKey},
     service::{passwords::Passwords, tokens::Tokens},
@@ -24,6 +24,8 @@ pub struct App {
     pub clock: Clock,
     /// The configuration.
     pub config: Config,
+    /// The channels that messages can be sent by.
+    pub channels: Channels,
     /// Issues and checks tokens.
     pub tokens: Tokens,
     /// The bounded pool of slow hashes.
@@ -65,6 +67,7 @@ impl App {
             tokens: Tokens::new(&keys, config.issuer()),
             passwords: Passwords::new(),
             metrics: Metrics::new(),
+            channels: config.delivery.channels(),
             store,
             keys,
             clock,
@@ -80,10 +83,64 @@ impl App {
         mut decide: impl FnMut(&mut User, With<'_>) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T> {
         let (organisation, call) = (Arc::clone(&asker.organisation), asker.call.clone());
-        let keys = Arc::clone(&self.keys);
+        let (keys, channels) = (Arc::clone(&self.keys), self.channels);
         self.store
             .change_by(organisation.id, whom.into(), move |user| {
-                decide(user, With { policy: &organisation.policy, keys: &keys, call: &call })
+                let outcome = decide(user, With { policy: &organisation.policy, keys: &keys, call: &call })?;
+                user.seal_messages(organisation.sender(), &*keys, |channel| channels.has(channel))?;
+                Ok(outcome)
+            })
+            .await
+    }
+
+    /// Creates a person in the asker's organisation by a rule.
+    pub async fn create(
+        &self,
+        asker: &Asker,
+        mut admit: impl FnMut(&mut Organisation, &Call) -> Result<User, Refusal> + Send + 'static,
+    ) -> Result<User> {
+        let (asked, call) = (Arc::clone(&asker.organisation), asker.call.clone());
+        let (keys, channels) = (Arc::clone(&self.keys), self.channels);
+        self.store
+            .create(asked.id, move |organisation| {
+                let mut user = admit(organisation, &call)?;
+                user.seal_messages(asked.sender(), &*keys, |channel| channels.has(channel))?;
+                organisation.seal_messages(asked.sender(), &*keys, |channel| channels.has(channel))?;
+                Ok(user)
+            })
+            .await
+    }
+
+    /// Removes a person of the asker's organisation by a rule.
+    pub async fn remove(
+        &self,
+        asker: &Asker,
+        whom: UserId,
+        mut dismiss: impl FnMut(&mut Organisation, &User, &Call) -> Result<(), Refusal> + Send + 'static,
+    ) -> Result<()> {
+        let (asked, call) = (Arc::clone(&asker.organisation), asker.call.clone());
+        let (keys, channels) = (Arc::clone(&self.keys), self.channels);
+        self.store
+            .remove(asked.id, whom, move |organisation, user| {
+                dismiss(organisation, user, &call)?;
+                organisation.seal_messages(asked.sender(), &*keys, |channel| channels.has(channel))
+            })
+            .await
+    }
+
+    /// Changes the asker's organisation by a rule.
+    pub async fn change_organisation<T: Send + 'static>(
+        &self,
+        asker: &Asker,
+        mut decide: impl FnMut(&mut Organisation, &Call) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T> {
+        let (asked, call) = (Arc::clone(&asker.organisation), asker.call.clone());
+        let (keys, channels) = (Arc::clone(&self.keys), self.channels);
+        self.store
+            .change_organisation(asked.id, move |organisation| {
+                let outcome = decide(organisation, &call)?;
+                organisation.seal_messages(asked.sender(), &*keys, |channel| channels.has(channel))?;
+                Ok(outcome)
             })
             .await
     }

@@ -8,6 +8,7 @@ pub mod secret;
 
 use crate::error::{Error, Result};
 use countersign_core::refusal::Invalid;
+use delivery::{Delivery, Environment};
 use serde::Deserialize;
 use std::{
     net::SocketAddr,
@@ -37,12 +38,16 @@ pub struct Config {
     pub tokens: Tokens,
     /// What is logged and how.
     pub log: Log,
+    /// How messages are delivered.
+    pub delivery: Delivery,
 }
 
 /// Where the server listens and how.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
+    /// What the installation is for.
+    pub environment: Environment,
     /// The address and port.
     pub listen: SocketAddr,
     /// The certificate chain in PEM, for TLS.
@@ -135,6 +140,7 @@ impl Default for Config {
             limits: Limits::default(),
             tokens: Tokens::default(),
             log: Log::default(),
+            delivery: Delivery::default(),
         }
     }
 }
@@ -142,6 +148,7 @@ impl Default for Config {
 impl Default for Server {
     fn default() -> Self {
         Self {
+            environment: Environment::default(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             certificate_file: None,
             private_key_file: None,
@@ -182,13 +189,16 @@ impl Default for Log {
 impl Config {
     /// Reads the file, if one is named, and the environment.
     pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self> {
+        // Where a mistake is, as far as is known: the environment may be to blame as well.
+        let source = file.map(|path| format!("read configuration {}", path.display()));
+        let source = source.as_deref().unwrap_or("read configuration");
         let mut table = match file {
             None => Table::new(),
             Some(path) => {
-                let shown = path.display();
                 let text = std::fs::read_to_string(path)
-                    .map_err(|error| Error::Store(format!("read configuration {shown}: {error}")))?;
-                text.parse().map_err(|error| Error::Store(format!("read configuration {shown}: {error}")))?
+                    .map_err(|error| Error::Store(format!("{source}: {error}")))?;
+                text.parse()
+                    .map_err(|error| Error::Store(format!("{source}: {}", syntax_error(&text, &error))))?
             }
         };
         for (name, value) in environment {
@@ -196,10 +206,10 @@ impl Config {
                 override_key(&mut table, &name, path, &value)?;
             }
         }
-        let config: Self = Value::Table(table).try_into().map_err(|error: toml::de::Error| {
-            Error::Store(format!("read configuration: {}", error.message()))
+        let config: Self = serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+            Error::Store(format!("{source}: {}: {}", error.path(), error.inner().message()))
         })?;
-        config.validate()?;
+        config.validate().map_err(|error| Error::Store(format!("{source}: {error}")))?;
         Ok(config)
     }
 
@@ -210,7 +220,7 @@ impl Config {
         if !(1024..=16 * 1024 * 1024).contains(&self.server.body_bytes) {
             return Err(invalid("server.body_bytes", "expected 1024 to 16777216"));
         }
-        Ok(())
+        self.delivery.validate(self.server.environment)
     }
 
     /// Returns the issuer of tokens.
@@ -221,6 +231,12 @@ impl Config {
         let scheme = if self.server.certificate_file.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.server.listen)
     }
+}
+
+/// Says where a file is no TOML, without quoting the line: it may hold a secret.
+fn syntax_error(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+    format!("line {line}: {}", error.message())
 }
 
 fn invalid(field: &str, message: &str) -> Error {
@@ -296,5 +312,58 @@ mod tests {
         let error = with(&[("COUNTERSIGN__LIMITS__PER_CLEINT", "1")]).expect_err("unknown").to_string();
 
         assert!(error.contains("per_cleint"), "{error}");
+    }
+    fn from_file(text: &str) -> Result<Config, String> {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("countersign.toml");
+        std::fs::write(&path, text).expect("write");
+        Config::load(Some(&path), std::iter::empty())
+            .map_err(|error| error.to_string().replace(&path.display().to_string(), "FILE"))
+    }
+
+    #[test]
+    fn an_error_names_the_file_and_the_key() {
+        let provider = |rest: &str| {
+            format!("server.environment = 'development'\n[[delivery.sms]]\nname = 'a'\ntype = 'log'\n{rest}")
+        };
+        for (text, said) in [
+            ("[server]\nlisten = 5\n", "server.listen: invalid type"),
+            ("[server]\nbody_bytes = 'much'\n", "server.body_bytes: invalid type"),
+            ("[server]\nport = 80\n", "server.port: unknown field"),
+            ("[server]\nbody_bytes = 1\n", "server.body_bytes: expected 1024"),
+            ("[server]\n\nsecret stuff\n", "line 3: "),
+            ("[[delivery.sms]]\nname = 'a'\n", "delivery.sms[0]: missing field `type`"),
+            ("[[delivery.sms]]\nname = 'a'\ntype = 'pigeon'\n", "delivery.sms[0]: type: expected"),
+            (&provider("countries = 7\n"), "delivery.sms[0]: countries: invalid type"),
+            (&provider("colour = 'red'\n"), "delivery.sms[0]: colour: unknown field"),
+            (
+                &provider("[[delivery.sms]]\nname = 'a'\ntype = 'log'"),
+                "delivery.sms[1].name: a names two providers",
+            ),
+            (
+                "[[delivery.voice]]\nname = 'dev'\ntype = 'log'",
+                "delivery.voice[0].type: provider dev: file and log show codes",
+            ),
+            (
+                "[[delivery.mail]]\nname = 'dev'\ntype = 'log'\ncountries = ['DE']",
+                "delivery.mail[0].countries: provider dev: is for numbers",
+            ),
+        ] {
+            let error = from_file(text).expect_err(text);
+
+            assert!(error.starts_with(&format!("read configuration FILE: {said}")), "{error}");
+            assert!(!error.contains("stuff"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_channel_is_there_when_it_has_a_provider() {
+        let config = from_file(
+            "server.environment = 'development'\n[[delivery.mail]]\nname = 'a'\ntype = 'file'\npath = 'x'",
+        )
+        .expect("load");
+        let has = countersign_core::Channel::ALL.map(|channel| config.delivery.channels().has(channel));
+
+        assert_eq!(has, [true, false, false]);
     }
 }

@@ -6,7 +6,9 @@ pub mod recovery;
 pub mod scratch;
 
 use crate::{
+    destination::{Channel, Destination},
     id::FactorId,
+    keyring::Sealed,
     lock::Method,
     profile::Label,
     refusal::{Invalid, Refusal},
@@ -72,6 +74,16 @@ impl Kind {
         }
     }
 
+    /// Returns the channel its codes are sent by; `None` if nothing is sent.
+    pub const fn channel(self) -> Option<Channel> {
+        match self {
+            Self::Email => Some(Channel::Mail),
+            Self::Sms => Some(Channel::Sms),
+            Self::Voice => Some(Channel::Voice),
+            Self::Totp | Self::Hotp | Self::Recovery | Self::Emergency => None,
+        }
+    }
+
     /// Returns the authentication method references (RFC 8176 §2) a proof of this kind adds to a token.
     pub const fn amr(self) -> &'static [&'static str] {
         match self {
@@ -108,6 +120,8 @@ pub enum Proof {
     Totp(Totp),
     /// Counter-based.
     Hotp(Hotp),
+    /// A code that is sent, to here.
+    Sent(Destination),
 }
 
 impl Proof {
@@ -116,6 +130,24 @@ impl Proof {
         match self {
             Self::Totp(_) => Kind::Totp,
             Self::Hotp(_) => Kind::Hotp,
+            Self::Sent(destination) => destination.kind(),
+        }
+    }
+
+    /// Returns where codes are sent, if they are.
+    pub const fn destination(&self) -> Option<&Destination> {
+        match self {
+            Self::Sent(destination) => Some(destination),
+            Self::Totp(_) | Self::Hotp(_) => None,
+        }
+    }
+
+    /// Returns the sealed secret that codes are computed from; a code that is sent has none.
+    pub const fn secret(&self) -> Option<&Sealed> {
+        match self {
+            Self::Totp(totp) => Some(&totp.secret),
+            Self::Hotp(hotp) => Some(&hotp.secret),
+            Self::Sent(_) => None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{
     api::{Api, Server},
+    challenge::{self, on_its_way},
     failure::{Exit, Failure},
     names, prompt,
     screen::{Field, Screen, Tone, plain, span, text, time_left},
@@ -18,6 +19,7 @@ const COLUMNS: &[Field] = &[
     ("type", "/type"),
     ("label", "/label"),
     ("state", "/state"),
+    ("to", "/destination"),
     ("last used", "/lastUsedAt"),
 ];
 const FIELDS: &[Field] = &[
@@ -25,6 +27,7 @@ const FIELDS: &[Field] = &[
     ("Type", "/type"),
     ("Label", "/label"),
     ("State", "/state"),
+    ("To", "/destination"),
     ("Algorithm", "/algorithm"),
     ("Digits", "/digits"),
     ("Period", "/period"),
@@ -54,14 +57,18 @@ enum Command {
     /// Show one factor
     #[command(after_help = "Example: countersign factor show ada 'Work phone'")]
     Show(Which),
-    /// Enrol an authenticator app: shows a QR code to scan, then asks for the first code
-    #[command(after_help = "Example: countersign factor enrol ada --label 'Work phone'")]
+    /// Enrol an app (shows a QR code to scan), an address or a number (sends a code), then ask for the first code
+    #[command(after_help = "Examples:\n  countersign factor enrol ada --label 'Work phone'\n  \
+                            countersign factor enrol ada --type sms --to +4915112345678")]
     Enrol {
         /// Username, number or id
         user: String,
-        /// Time-based (apps) or counter-based (some tokens)
-        #[arg(long = "type", value_name = "TYPE", default_value = "totp", value_parser = ["totp", "hotp"])]
+        /// Time-based (apps), counter-based (some tokens), or where codes are sent
+        #[arg(long = "type", value_name = "TYPE", default_value = "totp", value_parser = ["totp", "hotp", "email", "sms", "voice"])]
         kind: String,
+        /// The address or number codes are sent to; the profile's when left out
+        #[arg(long, value_name = "DESTINATION")]
+        to: Option<String>,
         /// What the person calls it
         #[arg(long)]
         label: Option<String>,
@@ -78,9 +85,10 @@ enum Command {
         #[arg(long, allow_hyphen_values = true)]
         code: Option<String>,
     },
-    /// Bring in a factor whose seed is known; ready for use at once
+    /// Bring in a factor whose seed, address or number is known; ready for use at once
     #[command(
-        after_help = "Example: countersign factor import ada --type hotp --counter 42 --secret-file seed.txt"
+        after_help = "Examples:\n  countersign factor import ada --type hotp --counter 42 --secret-file seed.txt\n  \
+                      countersign factor import ada --type sms --to +4915112345678"
     )]
     Import(Import),
     /// Give a factor another label
@@ -130,9 +138,12 @@ struct Which {
 struct Import {
     /// Username, number or id
     user: String,
-    /// Time-based or counter-based
-    #[arg(long = "type", value_name = "TYPE", default_value = "totp", value_parser = ["totp", "hotp"])]
+    /// Time-based, counter-based, or where codes are sent
+    #[arg(long = "type", value_name = "TYPE", default_value = "totp", value_parser = ["totp", "hotp", "email", "sms", "voice"])]
     kind: String,
+    /// The address or number codes are sent to; the profile's when left out
+    #[arg(long, value_name = "DESTINATION", conflicts_with = "secret_file")]
+    to: Option<String>,
     /// File with the seed in Base32, or - for standard input
     #[arg(long, value_name = "FILE", default_value = "-")]
     secret_file: PathBuf,
@@ -157,6 +168,7 @@ impl Import {
     fn members(&self) -> Map<String, Value> {
         let members = [
             ("type", Some(self.kind.clone().into())),
+            ("destination", self.to.clone().map(Value::from)),
             ("label", self.label.clone().map(Value::from)),
             ("algorithm", self.algorithm.as_ref().map(|name| name.to_uppercase().into())),
             ("digits", self.digits.map(Value::from)),
@@ -177,8 +189,11 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         Command::Show(which) => {
             screen.one(FIELDS, &api.get(&which.path(api, &[]).await?.as_strs()).await?, json)
         }
-        Command::Enrol { user, kind, label, no_activate } => {
+        Command::Enrol { user, kind, to, label, no_activate } => {
             let mut body = json!({"type": kind});
+            if let Some(to) = to {
+                body["destination"] = to.into();
+            }
             if let Some(label) = label {
                 body["label"] = label.into();
             }
@@ -191,9 +206,13 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             screen.one(FIELDS, &factor, json)
         }
         Command::Import(import) => {
-            let seed = prompt::secret_file(&import.secret_file)?;
             let mut body = import.members();
-            body.insert("secret".into(), seed.expose().as_str().into());
+            if challenge::KINDS.contains(&import.kind.as_str()) {
+                body.insert("confirmed".into(), true.into());
+            } else {
+                let seed = prompt::secret_file(&import.secret_file)?;
+                body.insert("secret".into(), seed.expose().as_str().into());
+            }
             let factor = api.post(&["v1", "users", &import.user, "factors"], body.into()).await?;
             screen.one(FIELDS, &factor, json)
         }
@@ -248,7 +267,10 @@ async fn enrol(
     if json {
         return screen.json(&enrolment);
     }
-    screen.print(&enrolment_text(screen, &enrolment))?;
+    match &enrolment["challenge"] {
+        Value::Null => screen.print(&enrolment_text(screen, &enrolment))?,
+        sent => screen.print(&screen.done(&on_its_way(sent)))?,
+    }
     let id = text(&enrolment, "/id");
     if no_activate || !prompt::is_interactive() {
         return screen.print(&format!("next: countersign factor activate {} {id}", plain(user)));

@@ -5,6 +5,7 @@
 
 mod api;
 mod audit;
+mod challenge;
 mod client;
 mod completions;
 mod config;
@@ -84,6 +85,8 @@ enum Command {
     User(Box<user::Args>),
     /// Factors: list, enrol, activate, import, rename, disable, enable, delete, resync
     Factor(Box<factor::Args>),
+    /// Codes that are sent: send, resend, show
+    Challenge(challenge::Args),
     /// Check a code
     Verify(verify::Args),
     /// Let somebody try again after too many wrong codes
@@ -92,7 +95,7 @@ enum Command {
     Reset(reset::Args),
     /// Service clients: list, create, show, update, rotate-secret, delete
     Client(client::Args),
-    /// Organisations: list, create, show, rename, policy
+    /// Organisations: list, create, show, update, policy
     Org(org::Args),
     /// Sign in once for several commands
     Login(login::Args),
@@ -143,6 +146,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Doctor(args) => doctor::run(args, inside::examine).await,
         Command::User(args) => user::run(*args).await,
         Command::Factor(args) => factor::run(*args).await,
+        Command::Challenge(args) => challenge::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Unlock(args) => unlock::run(args).await,
         Command::Reset(args) => reset::run(args).await,

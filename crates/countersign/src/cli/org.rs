@@ -3,9 +3,9 @@
 use super::{
     api::{Api, Page, Server},
     failure::Failure,
-    screen::{Field, Screen, shown},
+    screen::{Field, NOTHING, Screen, shown},
 };
-use clap::Subcommand;
+use clap::{ArgGroup, Subcommand};
 use serde_json::{Map, Value, json};
 use std::{
     fs, io,
@@ -50,13 +50,20 @@ enum Command {
         /// Slug or id; your own if left out
         org: Option<String>,
     },
-    /// Rename an organisation
-    #[command(after_help = "Example: countersign org rename acme 'Acme plc'")]
-    Rename {
+    /// Change an organisation's name, or the language of messages to its people
+    #[command(
+        after_help = "Example: countersign org update acme --name 'Acme plc' --locale de",
+        group = ArgGroup::new("change").required(true).multiple(true)
+    )]
+    Update {
         /// Slug or id
         org: String,
-        /// The new name
-        name: String,
+        /// Another name
+        #[arg(long, group = "change")]
+        name: Option<String>,
+        /// Another language, such as de or pt-BR
+        #[arg(long, value_name = "LANGUAGE", group = "change")]
+        locale: Option<String>,
     },
     /// Show or change what an organisation allows and asks for
     Policy {
@@ -106,14 +113,18 @@ fn parse_setting(text: &str) -> Result<Setting, String> {
     if path.iter().any(String::is_empty) {
         return Err("a key is made of names with dots between, for instance totp.digits".into());
     }
-    let is_list = path == ["kinds"] && !value.starts_with('[');
+    let is_list = LISTS.contains(&key.trim()) && !value.starts_with('[');
     let value = if is_list {
-        value.split(',').map(str::trim).filter(|kind| !kind.is_empty()).collect()
+        let items = value.split(',').map(str::trim);
+        items.filter(|item| !item.is_empty() && *item != NOTHING).collect()
     } else {
         serde_json::from_str(value).unwrap_or_else(|_| value.into())
     };
     Ok(Setting { path, value })
 }
+
+/// The settings that are lists.
+const LISTS: [&str; 3] = ["kinds", "destinations.countries", "destinations.domains"];
 
 /// Makes one merge patch (RFC 7396) of all settings.
 fn merge_patch(settings: Vec<Setting>) -> Value {
@@ -145,8 +156,11 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             let org = meant(org.or(default));
             screen.one(FIELDS, &api.get(&[PATH[0], PATH[1], &org]).await?, json)
         }
-        Command::Rename { org, name } => {
-            let changed = api.patch(&[PATH[0], PATH[1], &org], json!({"name": name})).await?;
+        Command::Update { org, name, locale } => {
+            let members = [("name", name), ("locale", locale)];
+            let patch: Map<String, Value> =
+                members.into_iter().filter_map(|(name, value)| Some((name.into(), value?.into()))).collect();
+            let changed = api.patch(&[PATH[0], PATH[1], &org], patch.into()).await?;
             screen.one(FIELDS, &changed, json)
         }
         Command::Policy { command: PolicyCommand::Show { org } } => {

@@ -14,7 +14,7 @@ use std::{
 };
 
 /// What stands where there is no value.
-const NOTHING: &str = "–";
+pub(super) const NOTHING: &str = "–";
 
 /// How a word is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

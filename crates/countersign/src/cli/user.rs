@@ -30,6 +30,7 @@ const FIELDS: &[Field] = &[
     ("Id", "/id"),
     ("E-mail", "/email"),
     ("Phone", "/phone"),
+    ("Language", "/locale"),
     ("Roles", "/roles"),
     ("Status", "/status"),
     ("Second step", "/mfaEnabled"),
@@ -148,6 +149,9 @@ struct Profile {
     /// Phone number, as +44…
     #[arg(long)]
     phone: Option<String>,
+    /// Language of messages, such as de or pt-BR
+    #[arg(long, value_name = "LANGUAGE")]
+    locale: Option<String>,
     /// Role; may be repeated
     #[arg(long = "role", value_name = "ROLE", value_parser = names(Role::ALL.map(Role::name)))]
     roles: Vec<String>,
@@ -156,7 +160,12 @@ struct Profile {
 impl Profile {
     /// Returns what was given as members of a request; an empty value becomes null.
     fn members(&self) -> Map<String, Value> {
-        let given = [("displayName", &self.name), ("email", &self.email), ("phone", &self.phone)];
+        let given = [
+            ("displayName", &self.name),
+            ("email", &self.email),
+            ("phone", &self.phone),
+            ("locale", &self.locale),
+        ];
         let mut members: Map<String, Value> = given
             .into_iter()
             .filter_map(|(name, value)| Some((name.to_owned(), or_null(value.as_deref()?))))
@@ -174,7 +183,7 @@ fn or_null(text: &str) -> Value {
 
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("change").required(true).multiple(true)
-    .args(["username", "status", "second_step", "name", "email", "phone", "roles"]))]
+    .args(["username", "status", "second_step", "name", "email", "phone", "locale", "roles"]))]
 struct Update {
     /// Username, number or id
     user: String,

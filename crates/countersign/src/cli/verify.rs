@@ -21,6 +21,9 @@ pub(super) struct Args {
     /// What the code is of; any app or token when left out
     #[arg(long = "type", value_name = "TYPE", value_parser = names(Kind::ALL.map(Kind::name)))]
     kind: Option<String>,
+    /// The challenge whose code it is, if it was sent
+    #[arg(long, value_name = "ID", conflicts_with = "kind")]
+    challenge: Option<String>,
     /// Your own name for this attempt: a retry with it gets the first answer again
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
@@ -35,6 +38,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         ("code".to_owned(), Value::from(code.expose().as_str())),
     ]);
     body.extend(args.kind.map(|kind| ("type".to_owned(), kind.into())));
+    body.extend(args.challenge.map(|id| ("challenge".to_owned(), id.into())));
     body.extend(args.request_id.map(|id| ("requestId".to_owned(), id.into())));
 
     let work = async |api: &Api| api.post(&["v1", "verify"], body.into()).await;

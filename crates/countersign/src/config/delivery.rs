@@ -1,5 +1,190 @@
 //! How messages are delivered: the providers of each channel, in the order they are asked.
 
+pub mod development;
 pub mod http;
 pub mod mail;
 pub mod smpp;
+
+use super::invalid;
+use crate::error::Result;
+use countersign_core::Channel;
+use development::{File, Log};
+use serde::{Deserialize, Deserializer, de};
+use std::{collections::BTreeSet, path::PathBuf};
+use toml::{Table, Value};
+
+/// How messages are delivered.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Delivery {
+    /// A folder with templates that replace built-in ones.
+    pub templates: Option<PathBuf>,
+    /// The domain that text messages bind their code to, in their last line.
+    pub sms_origin: Option<String>,
+    /// Hosts that may have private addresses, by name.
+    pub allow_private: Vec<String>,
+    /// Days for which deliveries can be looked at.
+    pub keep_days: u32,
+    /// Messages of one channel that are sent at the same time.
+    pub concurrency: usize,
+    /// Mail servers.
+    pub mail: Vec<Provider>,
+    /// Providers of text messages.
+    pub sms: Vec<Provider>,
+    /// Providers of calls.
+    pub voice: Vec<Provider>,
+}
+
+/// One that takes messages and sends them on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Provider {
+    /// A file, for development.
+    File(File),
+    /// The log, for development.
+    Log(Log),
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self {
+            templates: None,
+            sms_origin: None,
+            allow_private: Vec::new(),
+            keep_days: 30,
+            concurrency: 8,
+            mail: Vec::new(),
+            sms: Vec::new(),
+            voice: Vec::new(),
+        }
+    }
+}
+
+impl Delivery {
+    /// Returns the providers of a channel, in the order they are asked.
+    pub fn providers(&self, channel: Channel) -> &[Provider] {
+        match channel {
+            Channel::Mail => &self.mail,
+            Channel::Sms => &self.sms,
+            Channel::Voice => &self.voice,
+        }
+    }
+
+    /// Returns the channels that have a provider.
+    pub fn channels(&self) -> Channels {
+        Channels(Channel::ALL.map(|channel| !self.providers(channel).is_empty()))
+    }
+
+    /// Checks what the types do not.
+    pub(super) fn validate(&self, environment: Environment) -> Result<()> {
+        if !(1..=64).contains(&self.concurrency) {
+            return Err(invalid("delivery.concurrency", "expected 1 to 64"));
+        }
+        if !(1..=3650).contains(&self.keep_days) {
+            return Err(invalid("delivery.keep_days", "expected 1 to 3650"));
+        }
+        Channel::ALL.into_iter().try_for_each(|channel| self.validate_channel(channel, environment))
+    }
+
+    fn validate_channel(&self, channel: Channel, environment: Environment) -> Result<()> {
+        let mut names = BTreeSet::new();
+        for (place, provider) in self.providers(channel).iter().enumerate() {
+            let (key, name) = (format!("delivery.{channel}[{place}]"), provider.name());
+            if name.trim().is_empty() {
+                return Err(invalid(&format!("{key}.name"), "cannot be empty"));
+            }
+            if !names.insert(name) {
+                return Err(invalid(&format!("{key}.name"), &format!("{name} names two providers")));
+            }
+            provider.validate(channel, environment).map_err(|(member, why)| {
+                invalid(&format!("{key}.{member}"), &format!("provider {name}: {why}"))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Provider {
+    /// Returns what operators call it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::File(file) => &file.name,
+            Self::Log(log) => &log.name,
+        }
+    }
+
+    /// Returns the countries whose numbers it takes; all if empty.
+    pub fn countries(&self) -> &[String] {
+        match self {
+            Self::File(file) => &file.countries,
+            Self::Log(log) => &log.countries,
+        }
+    }
+
+    /// Returns the member that is wrong, and why.
+    fn validate(
+        &self,
+        channel: Channel,
+        environment: Environment,
+    ) -> Result<(), (&'static str, &'static str)> {
+        if channel == Channel::Mail && !self.countries().is_empty() {
+            return Err(("countries", "is for numbers, mail has none"));
+        }
+        if self.is_for_development() && environment == Environment::Production {
+            return Err((
+                "type",
+                "file and log show codes to whoever reads them; set server.environment = \"development\" to use them",
+            ));
+        }
+        Ok(())
+    }
+
+    fn is_for_development(&self) -> bool {
+        matches!(self, Self::File(_) | Self::Log(_))
+    }
+}
+
+impl<'de> Deserialize<'de> for Provider {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut table = Table::deserialize(from)?;
+        let kind = table.remove("type").ok_or_else(|| de::Error::missing_field("type"))?;
+        match kind.as_str().unwrap_or_default() {
+            "file" => read(table).map(Self::File),
+            "log" => read(table).map(Self::Log),
+            _ => Err(de::Error::custom("type: expected file or log")),
+        }
+    }
+}
+
+/// Reads what belongs to one type of provider. An error names the key in the table.
+fn read<T: de::DeserializeOwned, E: de::Error>(table: Table) -> Result<T, E> {
+    serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+        let path = error.path().to_string();
+        let shown = error.into_inner();
+        match path.as_str() {
+            "." => E::custom(shown.message()),
+            path => E::custom(format_args!("{path}: {}", shown.message())),
+        }
+    })
+}
+
+/// The channels that messages can be sent by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Channels([bool; Channel::ALL.len()]);
+
+impl Channels {
+    /// Tells whether a channel has a provider.
+    pub fn has(self, channel: Channel) -> bool {
+        self.0[channel as usize]
+    }
+}
+
+/// What an installation is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Environment {
+    /// It protects something.
+    #[default]
+    Production,
+    /// It is tried out: channels that show codes may be used.
+    Development,
+}

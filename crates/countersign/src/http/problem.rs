@@ -11,7 +11,7 @@ use axum::{
 use countersign_core::{Refusal, refusal::Invalid};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 use utoipa::ToSchema;
 
 /// What went wrong. Boxed, because every handler returns one or its answer.
@@ -107,6 +107,11 @@ impl Problem {
         self
     }
 
+    fn concerning(mut self, field: &str) -> Self {
+        self.0.field = Some(field.to_owned());
+        self
+    }
+
     fn retry_after(mut self, seconds: u64) -> Self {
         self.0.retry_after = Some(seconds);
         self
@@ -178,6 +183,18 @@ impl From<Refusal> for Problem {
             Refusal::KindForbidden(_) => Self::new(S::CONFLICT, "kind_forbidden", detail),
             Refusal::TooMany(..) => Self::new(S::CONFLICT, "too_many", detail),
             Refusal::RequestIdReused => Self::new(S::CONFLICT, "request_id_reused", detail),
+            Refusal::TooSoon(wait) => {
+                Self::new(S::TOO_MANY_REQUESTS, "sent_too_often", detail).retry_after(whole_seconds(wait))
+            }
+            Refusal::NothingIsSent(_) => Self::invalid("invalid_value", Some("type".into()), detail),
+            Refusal::DestinationForbidden(_) => {
+                Self::new(S::CONFLICT, "destination_forbidden", detail).concerning("destination")
+            }
+            Refusal::NoSuchChallenge => Self::new(S::NOT_FOUND, "challenge_not_found", detail),
+            Refusal::NoQrCode => Self::new(S::CONFLICT, "wrong_state", detail),
+            Refusal::ChallengeUsed => Self::new(S::CONFLICT, "challenge_used", detail),
+            Refusal::Locked(..) => Self::new(S::CONFLICT, "method_locked", detail),
+            Refusal::NoProvider(_) => Self::new(S::CONFLICT, "channel_not_configured", detail),
             Refusal::UserDisabled => Self::new(S::CONFLICT, "user_disabled", detail),
             Refusal::LastOwner => Self::new(S::CONFLICT, "last_owner", detail),
             Refusal::Taken(member) => Error::Conflict(member).into(),
@@ -195,9 +212,7 @@ impl From<Error> for Problem {
             Error::Refused(refusal) => refusal.into(),
             Error::NotFound(what) => Self::new(S::NOT_FOUND, not_found_code(what), format!("no such {what}")),
             Error::Conflict(member) => {
-                let mut problem = Self::new(S::CONFLICT, "taken", format!("this {member} is taken"));
-                problem.0.field = Some(member.to_owned());
-                problem
+                Self::new(S::CONFLICT, "taken", format!("this {member} is taken")).concerning(member)
             }
             Error::Busy => {
                 Self::new(S::SERVICE_UNAVAILABLE, "busy", "the server is busy; try again").retry_after(1)
@@ -214,10 +229,16 @@ impl From<Error> for Problem {
     }
 }
 
+/// Rounds up: who waits as long as `Retry-After` says must not be too early.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)
+}
+
 fn not_found_code(what: &str) -> &'static str {
     match what {
         "user" => "user_not_found",
         "factor" => "factor_not_found",
+        "challenge" => "challenge_not_found",
         "client" => "client_not_found",
         "organisation" => "organisation_not_found",
         _ => "not_found",

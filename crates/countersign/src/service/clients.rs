@@ -93,10 +93,7 @@ pub async fn rotate_secret(
 
 /// Deletes a client.
 pub async fn delete(app: &App, asker: &Asker, id: ClientId) -> Result<()> {
-    let call = asker.call.clone();
-    app.store
-        .change_organisation(asker.organisation.id, move |organisation| organisation.delete_client(id, &call))
-        .await
+    app.change_organisation(asker, move |organisation, call| organisation.delete_client(id, call)).await
 }
 
 async fn change(
@@ -105,13 +102,11 @@ async fn change(
     id: ClientId,
     decide: impl Fn(&mut Organisation, &Call) -> Result<(), Refusal> + Send + 'static,
 ) -> Result<Client> {
-    let call = asker.call.clone();
-    app.store
-        .change_organisation(asker.organisation.id, move |organisation| {
-            decide(organisation, &call)?;
-            organisation.client(id).cloned().ok_or(Refusal::NoSuchClient)
-        })
-        .await
+    app.change_organisation(asker, move |organisation, call| {
+        decide(organisation, call)?;
+        organisation.client(id).cloned().ok_or(Refusal::NoSuchClient)
+    })
+    .await
 }
 
 /// Returns a client of the asker's organisation.

@@ -1,17 +1,17 @@
 //! Factors: enrolling, activating, changing and deleting them.
 
+use super::challenges::{self, Sent};
 use crate::{
     app::{App, Asker, With},
     error::{Error, Result},
 };
 use countersign_core::{
-    Code, Factor, FactorId, Handle, Kind, LoginId, Organisation, Refusal, Secret, User, UserId,
+    Code, Destination, Factor, FactorId, Handle, Kind, LoginId, Organisation, Refusal, Secret, User, UserId,
     enrolment::{Activation, Resync, seal_secret},
     factor::{
         Proof,
         otp::{Algorithm, Hotp, OtpSecret, Totp},
     },
-    lock::Method,
     otpauth,
     policy::{HotpRule, TotpRule},
     profile::Label,
@@ -21,8 +21,10 @@ use countersign_core::{
 /// What somebody asks to enrol.
 #[derive(Debug, Clone)]
 pub struct Enrolment {
-    /// The kind: an OTP kind.
+    /// The kind: of an OTP, or of codes that are sent.
     pub kind: Kind,
+    /// Where codes are to be sent; the profile's address or number if left out.
+    pub destination: Option<Destination>,
     /// What the person calls it; the kind's name if left out.
     pub label: Option<Label>,
 }
@@ -51,10 +53,22 @@ pub struct Import {
 pub struct Enrolled {
     /// The factor.
     pub factor: Factor,
-    /// The seed in Base32.
-    pub secret: Secret<String>,
-    /// The key URI for the QR code.
-    pub uri: Secret<String>,
+    /// What its first code comes from.
+    pub shown: Shown,
+}
+
+/// What a factor's first code comes from.
+#[derive(Debug, Clone)]
+pub enum Shown {
+    /// A key, for an app or a token.
+    Key {
+        /// The seed in Base32.
+        secret: Secret<String>,
+        /// The key URI for the QR code.
+        uri: Secret<String>,
+    },
+    /// A message that is on its way.
+    Challenge(Box<Sent>),
 }
 
 /// Why a first code did not activate a factor.
@@ -74,6 +88,9 @@ pub enum Activated {
 /// Enrols a factor that waits for its first code.
 pub async fn enrol(app: &App, asker: &Asker, handle: &Handle, enrolment: Enrolment) -> Result<Enrolled> {
     let id = app.resolve(asker.organisation.id, handle).await?;
+    if enrolment.kind.channel().is_some() {
+        return challenges::enrol(app, asker, id, None, enrolment).await;
+    }
     let new = NewFactor::draw(app, asker, id, &enrolment)?;
     let (factor, label, proof) = new.parts();
 
@@ -94,6 +111,9 @@ pub async fn enrol_in_login(
     login: LoginId,
     enrolment: Enrolment,
 ) -> Result<Enrolled> {
+    if enrolment.kind.channel().is_some() {
+        return challenges::enrol(app, asker, id, Some(login), enrolment).await;
+    }
     let new = NewFactor::draw(app, asker, id, &enrolment)?;
     let (factor, label, proof) = new.parts();
 
@@ -136,6 +156,18 @@ pub async fn import(app: &App, asker: &Asker, handle: &Handle, import: Import) -
 
     app.change(asker, id, move |user, with| {
         user.import(factor, label.clone(), proof.clone(), with.policy, with.call)?;
+        user.factor(factor).cloned()
+    })
+    .await
+}
+
+/// Brings in a factor whose destination is known to be the person's, ready for use.
+pub async fn import_sent(app: &App, asker: &Asker, handle: &Handle, enrolment: Enrolment) -> Result<Factor> {
+    let factor = FactorId::generate(asker.call.now, &mut rand::rng());
+    let label = enrolment.label.clone().map_or_else(|| default_label(enrolment.kind), Ok)?;
+    app.change(asker, handle, move |user, with| {
+        let proof = Proof::Sent(challenges::destination(user, &enrolment)?);
+        user.import(factor, label.clone(), proof, with.policy, with.call)?;
         user.factor(factor).cloned()
     })
     .await
@@ -215,8 +247,10 @@ pub async fn pending_uri(
     user.check_managed_by(&asker.call)?;
     match user.factor(factor)? {
         waiting @ Factor::Pending(held) if !waiting.is_expired(asker.call.now) => {
-            let secret = user.open_secret(factor, &held.proof, app.keys.as_ref())?;
-            Ok(otpauth::key_uri(issuer(&asker.organisation), account(&user), &held.proof, &secret))
+            let sealed = held.proof.secret().ok_or(Refusal::NoQrCode)?;
+            let secret = user.open_secret(factor, sealed, app.keys.as_ref())?;
+            let uri = otpauth::key_uri(issuer(&asker.organisation), account(&user), &held.proof, &secret);
+            Ok(uri.ok_or(Refusal::NoQrCode)?)
         }
         other => Err(other.wrong_state().into()),
     }
@@ -251,11 +285,9 @@ impl NewFactor {
     }
 
     fn shown(&self, organisation: &Organisation, user: &User) -> Result<Enrolled> {
-        Ok(Enrolled {
-            factor: user.factor(self.id)?.clone(),
-            secret: self.secret.to_base32(),
-            uri: otpauth::key_uri(issuer(organisation), account(user), &self.proof, &self.secret),
-        })
+        let uri = otpauth::key_uri(issuer(organisation), account(user), &self.proof, &self.secret);
+        let shown = Shown::Key { secret: self.secret.to_base32(), uri: uri.ok_or(Refusal::NoQrCode)? };
+        Ok(Enrolled { factor: user.factor(self.id)?.clone(), shown })
     }
 }
 
@@ -267,17 +299,21 @@ fn account(user: &User) -> &str {
     user.username.as_str()
 }
 
-fn default_label(kind: Kind) -> Result<Label> {
-    let name = match kind.method() {
-        Method::Token if kind == Kind::Totp => "Authenticator app",
-        _ => "Token",
+pub(super) fn default_label(kind: Kind) -> Result<Label> {
+    let name = match kind {
+        Kind::Totp => "Authenticator app",
+        Kind::Email => "E-mail",
+        Kind::Sms => "Text message",
+        Kind::Voice => "Telephone",
+        Kind::Hotp | Kind::Recovery | Kind::Emergency => "Token",
     };
     Ok(Label::parse("label", name)?)
 }
 
 /// Recovery and emergency codes are drawn by calls of their own.
 fn not_enrolled(kind: Kind) -> Error {
-    Invalid::new("type", format!("{kind} codes are not enrolled; expected totp or hotp")).into()
+    Invalid::new("type", format!("{kind} codes are not enrolled; expected totp, hotp, email, sms or voice"))
+        .into()
 }
 
 fn refuse(field: &str, present: bool, message: &str) -> Result<(), Refusal> {

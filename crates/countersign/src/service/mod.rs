@@ -1,6 +1,7 @@
 //! The use cases: one function each, a screen at most, one change each.
 
 pub mod audit;
+pub mod challenges;
 pub mod clients;
 pub mod factors;
 pub mod locks;

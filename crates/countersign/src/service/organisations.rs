@@ -6,7 +6,7 @@ use crate::{
     store::Page,
 };
 use countersign_core::{
-    Call, Organisation, OrganisationId, Policy,
+    Call, Locale, Organisation, OrganisationId, Policy,
     profile::{DisplayName, Username, matching_key},
 };
 use std::sync::Arc;
@@ -31,12 +31,17 @@ pub async fn list(app: &App, after: Option<&str>, limit: usize) -> Result<Page<A
     app.store.organisations(after, limit).await
 }
 
-/// Renames an organisation.
-pub async fn rename(app: &App, asker: &Asker, name: DisplayName) -> Result<Organisation> {
+/// Changes an organisation's name, or the language of messages to its people.
+pub async fn update(
+    app: &App,
+    asker: &Asker,
+    name: Option<DisplayName>,
+    locale: Option<Locale>,
+) -> Result<Organisation> {
     let call = asker.call.clone();
     app.store
         .change_organisation(asker.organisation.id, move |organisation| {
-            organisation.rename(name.clone(), &call);
+            organisation.update(name.clone(), locale.clone(), &call);
             Ok(organisation.clone())
         })
         .await

@@ -57,17 +57,17 @@ async fn first_owner(app: &App, asker: &Asker) -> Result<(User, Secret<String>)>
         display_name: Some(DisplayName::parse("displayName", "Administrator")?),
         email: None,
         phone: None,
+        locale: None,
         roles: Roles::new([Role::Owner]),
     };
     // A drawn code makes a good password: 80 bits, easy to read out.
     let password = ScratchCode::generate(&mut rand::rng()).shown();
     let hash = app.passwords.hash(password.clone()).await?;
-    let (id, call) = (UserId::generate(asker.call.now, &mut rand::rng()), asker.call.clone());
+    let id = UserId::generate(asker.call.now, &mut rand::rng());
     let admin = app
-        .store
-        .create(asker.organisation.id, move |organisation| {
-            let mut owner = organisation.admit(id, new.clone(), &call)?;
-            owner.set_initial_password(hash.clone(), &call)?;
+        .create(asker, move |organisation, call| {
+            let mut owner = organisation.admit(id, new.clone(), call)?;
+            owner.set_initial_password(hash.clone(), call)?;
             Ok(owner)
         })
         .await?;

@@ -5,6 +5,7 @@
 //! up never saves a failure from being counted.
 
 use super::{
+    challenges::{self, Sent},
     factors::{self, Enrolled, Enrolment},
     ticket::Ticket,
     tokens::{Issued, SecondStepToken},
@@ -14,12 +15,12 @@ use crate::{
     error::{Error, Result},
 };
 use countersign_core::{
-    Attempt, Call, ClientId, FactorId, Handle, InvitationId, LoginId, Organisation, OrganisationId, Refusal,
-    Secret, SessionId, Timestamp, User, UserId,
+    Attempt, Call, ClientId, Destination, FactorId, Handle, InvitationId, Kind, LoginId, Organisation,
+    OrganisationId, Policy, Recipient, Refusal, Secret, SessionId, Timestamp, User, UserId,
     event::Actor,
     keyring::Purpose,
     password::{self, NewPassword},
-    profile::matching_key,
+    profile::{Label, matching_key},
     role::Rank,
     session::{EnrolmentStep, NewSession, Refresh, SecondStep, Session, SignIn},
 };
@@ -51,9 +52,21 @@ pub enum Grant {
         token: Issued,
         /// Whether a factor is to be enrolled first.
         enrolment_required: bool,
+        /// What it can be proved with.
+        ways: Vec<Way>,
     },
     /// No; the caller learns nothing else.
     Refused,
+}
+
+/// One way to finish a sign-in.
+pub struct Way {
+    /// The kind of code.
+    pub kind: Kind,
+    /// The factor and what its person calls it; a recovery or emergency code is none.
+    pub factor: Option<(FactorId, Label)>,
+    /// Where codes are sent, if they are.
+    pub destination: Option<Destination>,
 }
 
 /// An access token and the refresh token of its session.
@@ -118,10 +131,27 @@ async fn try_password(
         SignIn::SecondStep { login, has_factor } => {
             let life = Duration::from_secs(organisation.policy.sessions.second_step_seconds);
             let token = app.tokens.issue_second_step(organisation.id, id, login.id, asker.call.now, life)?;
-            Ok(Grant::SecondStep { token, enrolment_required: !has_factor })
+            let ways = ways(&user, &organisation.policy, asker.call.now);
+            Ok(Grant::SecondStep { token, enrolment_required: !has_factor, ways })
         }
         SignIn::Refused => Ok(Grant::Refused),
     }
+}
+
+fn ways(user: &User, policy: &Policy, now: Timestamp) -> Vec<Way> {
+    let factors = user.active_factors().map(|held| Way {
+        kind: held.proof.kind(),
+        factor: Some((held.id, held.label.clone())),
+        destination: held.proof.destination().cloned(),
+    });
+    let stand_in = |kind, is_there: bool| is_there.then_some(Way { kind, factor: None, destination: None });
+    let recovery = user.recovery.as_ref().is_some_and(|codes| codes.remaining() > 0);
+    let emergency = user.emergency.as_ref().is_some_and(|code| code.is_good(now));
+    factors
+        .chain(stand_in(Kind::Recovery, recovery))
+        .chain(stand_in(Kind::Emergency, emergency))
+        .filter(|way| policy.allows(way.kind))
+        .collect()
 }
 
 async fn find(app: &App, credentials: &Credentials) -> Result<Option<(Arc<Organisation>, UserId)>> {
@@ -194,6 +224,12 @@ pub async fn second_step(
 pub async fn enrol(app: &App, call: Call, token: SecondStepToken, enrolment: Enrolment) -> Result<Enrolled> {
     let asker = asker_of(app, &token, call).await?;
     factors::enrol_in_login(app, &asker, token.user, token.login, enrolment).await
+}
+
+/// Sends a code to finish a sign-in with.
+pub async fn challenge(app: &App, call: Call, token: SecondStepToken, recipient: Recipient) -> Result<Sent> {
+    let asker = asker_of(app, &token, call).await?;
+    challenges::send_in_login(app, &asker, token.user, token.login, recipient).await
 }
 
 /// Takes a session one generation further.

@@ -12,11 +12,8 @@ use countersign_core::{
 
 /// Creates a person.
 pub async fn create(app: &App, asker: &Asker, new: NewUser) -> Result<User> {
-    let call = asker.call.clone();
-    let id = UserId::generate(call.now, &mut rand::rng());
-    app.store
-        .create(asker.organisation.id, move |organisation| organisation.admit(id, new.clone(), &call))
-        .await
+    let id = UserId::generate(asker.call.now, &mut rand::rng());
+    app.create(asker, move |organisation, call| organisation.admit(id, new.clone(), call)).await
 }
 
 /// Returns a person.
@@ -47,10 +44,7 @@ pub async fn update(app: &App, asker: &Asker, handle: &Handle, patch: UserPatch)
 /// Deletes a person. Their audit trail stays.
 pub async fn delete(app: &App, asker: &Asker, handle: &Handle) -> Result<()> {
     let id = app.resolve(asker.organisation.id, handle).await?;
-    let call = asker.call.clone();
-    app.store
-        .remove(asker.organisation.id, id, move |organisation, user| organisation.dismiss(user, &call))
-        .await
+    app.remove(asker, id, |organisation, user, call| organisation.dismiss(user, call)).await
 }
 
 /// Deletes all of a person's factors, codes, locks and sessions.

@@ -66,6 +66,9 @@ async fn check(app: &TestApp, all: Vec<Bad>) {
     }
 }
 
+/// An id nothing has.
+const NOBODYS: &str = "0190163d-8694-739b-aea5-966c26f8ad91";
+
 fn long(characters: usize) -> String {
     "x".repeat(characters)
 }
@@ -110,6 +113,7 @@ async fn a_member_that_is_wrong_is_named() {
     let alice = app.user("alice").with_totp().await;
     let (users, verify) = ("/v1/users", "/v1/verify");
     let (person, factors) = (alice.path(""), alice.path("/factors"));
+    let challenges = alice.path("/challenges");
     let of = |members: Value| members.to_string();
 
     check(
@@ -202,8 +206,46 @@ async fn a_member_that_is_wrong_is_named() {
             Bad::patch("status", &person, json!({ "status": "asleep" }), "invalid_value").field("status"),
             Bad::patch("switch", &person, json!({ "mfaEnabled": "yes" }), "invalid_type").field("mfaEnabled"),
             Bad::patch("read-only", &person, json!({ "number": 7 }), "unknown_member").field("number"),
-            Bad::post("kind of factor", &factors, of(json!({ "type": "email" })), "invalid_value")
+            Bad::post("kind of factor", &factors, of(json!({ "type": "carrier pigeon" })), "invalid_value")
                 .field("type"),
+            Bad::post("nowhere", &factors, of(json!({ "type": "voice" })), "invalid_value")
+                .field("destination"),
+            Bad::post(
+                "number",
+                &factors,
+                of(json!({ "type": "sms", "destination": "0151 12345678" })),
+                "invalid_value",
+            )
+            .field("destination"),
+            Bad::post(
+                "destination of an app",
+                &factors,
+                of(json!({ "type": "totp", "destination": "+4915112345678" })),
+                "invalid_value",
+            )
+            .field("destination"),
+            Bad::post(
+                "premium number",
+                &factors,
+                of(json!({ "type": "voice", "destination": "+499001234567" })),
+                "destination_forbidden",
+            )
+            .status(409)
+            .field("destination"),
+            Bad::post("no recipient", &challenges, of(json!({})), "invalid_value").field("type"),
+            Bad::post("nothing is sent", &challenges, of(json!({ "type": "totp" })), "invalid_value")
+                .field("type"),
+            Bad::post(
+                "two recipients",
+                &challenges,
+                of(json!({ "type": "sms", "factor": NOBODYS })),
+                "invalid_value",
+            )
+            .field("factor"),
+            Bad::post("no such factor", &challenges, of(json!({ "factor": NOBODYS })), "factor_not_found")
+                .status(404),
+            Bad::post("locale", users, of(json!({ "username": "b", "locale": "english" })), "invalid_value")
+                .field("locale"),
             Bad::post("codes are no factor", &factors, of(json!({ "type": "recovery" })), "invalid_value")
                 .field("type"),
             Bad::post("label", &factors, of(json!({ "type": "totp", "label": long(129) })), "invalid_value")
@@ -396,7 +438,7 @@ async fn a_cursor_belongs_to_its_list() {
 async fn what_is_not_there_is_not_found() {
     let app = TestApp::start().await;
     let alice = app.user("alice").await;
-    let nobody = "0190163d-8694-739b-aea5-966c26f8ad91";
+    let nobody = NOBODYS;
     let missing = |path: &str, code| Bad::get("missing", path, code).status(404);
     let mut all = Vec::new();
     for handle in [nobody, "9999999", "nobody", "18446744073709551615", "alice%2Ffactors", "%E2%82%AC"] {

@@ -17,6 +17,8 @@ mod permissions;
 mod secrets;
 mod setup;
 mod sign_in;
+mod smpp;
 mod store;
 mod test_app;
 mod verification;
+mod words;

@@ -62,6 +62,7 @@ struct Target {
     user: String,
     pending: String,
     hotp: String,
+    challenge: String,
     client: String,
     fresh: String,
 }
@@ -85,6 +86,9 @@ impl Target {
             target.pending =
                 app.post(&below("/factors")).by(&root).json(body).await.expect_created().text("id");
         }
+        if path.contains("{user}") && path.contains("/challenges") {
+            target.challenge = challenge(app, &below(""), &root, &root).await;
+        }
         if path.contains("emergency-code") {
             app.post(&below("/emergency-code")).by(&root).await.expect_created();
         }
@@ -97,7 +101,9 @@ impl Target {
     fn fill(&self, text: &str) -> String {
         let factor = if text.contains("/resync") { &self.hotp } else { &self.pending };
         let factor = if factor.is_empty() { NOBODYS } else { factor };
+        let challenge = if self.challenge.is_empty() { NOBODYS } else { &self.challenge };
         text.replace("{user}", &self.user)
+            .replace("{challenge}", challenge)
             .replace("{factor}", factor)
             .replace("{client}", &self.client)
             .replace("{organisation}", "main")
@@ -112,6 +118,15 @@ impl Target {
             None => call.await,
         }
     }
+}
+
+/// Gives somebody a number that codes are sent to, and sends the first one.
+async fn challenge(app: &TestApp, below: &str, by: &Credentials, root: &Credentials) -> String {
+    app.policy(json!({ "resend": { "pauseSeconds": 0, "perHour": 20 } })).await;
+    let body = json!({ "type": "sms", "destination": app.fresh_number(), "confirmed": true });
+    app.post(&format!("{below}/factors")).by(root).json(body).await.expect_created();
+    let body = json!({ "type": "sms" });
+    app.post(&format!("{below}/challenges")).by(by).json(body).await.expect_created().text("id")
 }
 
 /// A body with which the operation succeeds or at least is tried; `None` where it takes none.
@@ -130,6 +145,7 @@ fn sample(operation: &Operation) -> Option<Value> {
         "POST /v1/users/{user}/factors/{factor}/resync" | "POST /v1/me/factors/{factor}/resync" => {
             json!({ "codes": ["00000000", "00000001"] })
         }
+        "POST /v1/users/{user}/challenges" | "POST /v1/me/challenges" => json!({ "type": "sms" }),
         "POST /v1/me/password" => json!({ "current": "not the right one", "new": "heron-lantern-7-gravel" }),
         "POST /v1/organisations" => json!({ "slug": "{fresh}", "name": "Another" }),
         "PATCH /v1/organisations/{organisation}" => json!({ "name": "Renamed" }),
@@ -319,7 +335,12 @@ async fn everybody_signed_in_reaches_their_own_whatever_their_role() {
                 continue;
             }
             let made = app.post("/v1/me/factors").by(&session).json(json!({ "type": "totp" })).await;
-            let target = Target { pending: made.expect_created().text("id"), ..Target::default() };
+            let pending = made.expect_created().text("id");
+            let challenge = match operation.path.contains("/challenges") {
+                true => challenge_of_oneself(&app, &session).await,
+                false => String::new(),
+            };
+            let target = Target { pending, challenge, ..Target::default() };
             let answer = target.ask(&app, &operation, &session, "").await;
             let expected = ["", "code_rejected", "password_rejected", "factor_not_found"];
             let got_through = expected.contains(&answer.code()) && answer.status != 401;
@@ -329,6 +350,14 @@ async fn everybody_signed_in_reaches_their_own_whatever_their_role() {
             }
         }
     }
+}
+
+/// Has a person enrol a number of their own, to which the first code is sent.
+async fn challenge_of_oneself(app: &TestApp, session: &Credentials) -> String {
+    app.policy(json!({ "resend": { "pauseSeconds": 0, "perHour": 20 } })).await;
+    let body = json!({ "type": "sms", "destination": app.fresh_number() });
+    let enrolled = app.post("/v1/me/factors").by(session).json(body).await.expect_created();
+    enrolled["challenge"]["id"].as_str().expect("a challenge").to_owned()
 }
 
 #[tokio::test]

@@ -4,7 +4,10 @@ use axum::{Router, body::Body};
 use countersign::{
     app::App,
     clock::Clock,
-    config::Config,
+    config::{
+        Config,
+        delivery::{Environment, Provider, development::Log},
+    },
     http::{SharedApp, Web, router},
     service::setup,
     store::ClaimedHead,
@@ -55,7 +58,7 @@ pub(crate) struct TestApp {
     directory: Option<TempDir>,
 }
 
-/// A configuration for a test: its own directory, no limits.
+/// A configuration for a test: its own directory, no limits, a provider for every channel.
 pub(crate) fn config(directory: &Path) -> Config {
     let mut config = Config::default();
     config.server.listen = ([127, 0, 0, 1], 0).into();
@@ -64,6 +67,9 @@ pub(crate) fn config(directory: &Path) -> Config {
     config.limits.per_client = 0;
     config.limits.sign_ins = 0;
     config.tokens.issuer = "https://countersign.test".into();
+    config.server.environment = Environment::Development;
+    let log = || vec![Provider::Log(Log { name: "log".into(), countries: Vec::new() })];
+    (config.delivery.mail, config.delivery.sms, config.delivery.voice) = (log(), log(), log());
     config
 }
 
@@ -135,6 +141,11 @@ impl TestApp {
     /// Time by the test's clock.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// A telephone number nobody has had yet.
+    pub(crate) fn fresh_number(&self) -> String {
+        format!("+49151{:08}", 10_000_000 + self.drawn.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A name nobody has had yet.

@@ -1,1 +1,155 @@
 //! Message centres that speak SMPP.
+
+use crate::config::secret::Given;
+use countersign_core::refusal::Invalid;
+use serde::Deserialize;
+use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf};
+
+/// A message centre that delivers text messages.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SmppCentre {
+    /// Its name in deliveries, logs and metrics.
+    pub name: String,
+    /// The countries it delivers to; all when empty.
+    pub countries: Vec<String>,
+    /// The host it listens on.
+    pub host: String,
+    /// The port it listens on.
+    pub port: u16,
+    /// Speaks TLS with it.
+    pub tls: bool,
+    /// Certificates in PEM that vouch for it, instead of those the system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// Allows password and codes to travel in clear to another machine.
+    pub insecure: bool,
+    /// The account's name there, of up to 15 characters.
+    pub system_id: String,
+    /// The account's password, of up to 8 characters.
+    pub password: Option<Given>,
+    /// A file with the account's password.
+    pub password_file: Option<PathBuf>,
+    /// The kind of system the account is for, where the centre asks for one.
+    pub system_type: String,
+    /// Whom messages come from: `+` and a number, a short number or a name. The centre chooses when empty.
+    pub sender: String,
+    /// The sender's type of number, where the centre wants another than follows from the sender.
+    pub sender_ton: Option<u8>,
+    /// The sender's numbering plan, where the centre wants another than follows from the sender.
+    pub sender_npi: Option<u8>,
+    /// The kind of service, where the centre asks for one.
+    pub service_type: String,
+    /// Asks the centre to report what became of each message.
+    pub receipts: bool,
+    /// The most messages that wait for the centre's answer at a time.
+    pub window: usize,
+    /// The most seconds to wait for an answer.
+    pub timeout_seconds: u64,
+    /// The seconds of silence after which the centre is asked whether it is there.
+    pub enquire_link_seconds: u64,
+    /// The seconds before the first attempt to connect again; they double with each that fails.
+    pub reconnect_seconds: u64,
+    /// The most seconds between attempts to connect, and those after the centre refused the account.
+    pub reconnect_max_seconds: u64,
+}
+
+impl Default for SmppCentre {
+    fn default() -> Self {
+        Self {
+            name: "smpp".into(),
+            countries: Vec::new(),
+            host: String::new(),
+            port: 2775,
+            tls: true,
+            ca_file: None,
+            insecure: false,
+            system_id: String::new(),
+            password: None,
+            password_file: None,
+            system_type: String::new(),
+            sender: String::new(),
+            sender_ton: None,
+            sender_npi: None,
+            service_type: String::new(),
+            receipts: true,
+            window: 10,
+            timeout_seconds: 10,
+            enquire_link_seconds: 30,
+            reconnect_seconds: 1,
+            reconnect_max_seconds: 60,
+        }
+    }
+}
+
+impl SmppCentre {
+    /// Refuses what cannot work, and what would send secrets in clear without having been told to.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        if self.host.is_empty() {
+            return Err(Invalid::new("smpp.host", "expected a host name or an address"));
+        }
+        if !self.tls && !self.insecure && !is_this_machine(&self.host) {
+            return Err(Invalid::new(
+                "smpp.tls",
+                "needed: without it the password and every code travel in clear (or write insecure = true)",
+            ));
+        }
+        if !self.tls && self.ca_file.is_some() {
+            return Err(Invalid::new("smpp.ca_file", "goes with smpp.tls"));
+        }
+        within("smpp.window", self.window as u64, 1..=1000)?;
+        within("smpp.timeout_seconds", self.timeout_seconds, 1..=120)?;
+        within("smpp.enquire_link_seconds", self.enquire_link_seconds, 1..=3600)?;
+        within("smpp.reconnect_seconds", self.reconnect_seconds, 1..=3600)?;
+        within("smpp.reconnect_max_seconds", self.reconnect_max_seconds, self.reconnect_seconds..=3600)
+    }
+}
+
+fn is_this_machine(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn within(field: &str, value: u64, range: RangeInclusive<u64>) -> Result<(), Invalid> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(Invalid::new(field, format!("expected {} to {}", range.start(), range.end())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn validated(text: &str) -> Result<(), String> {
+        let centre: SmppCentre = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+        centre.validate().map_err(|invalid| invalid.to_string())
+    }
+
+    #[test]
+    fn secrets_travel_in_clear_on_this_machine_or_when_that_is_written_out() {
+        for fine in [
+            "host = 'smpp.example.net'",
+            "host = '127.0.0.1'\ntls = false",
+            "host = '::1'\ntls = false",
+            "host = 'localhost'\ntls = false",
+            "host = '192.0.2.1'\ntls = false\ninsecure = true",
+        ] {
+            assert_eq!(validated(fine), Ok(()), "{fine}");
+        }
+
+        for clear in ["host = '192.0.2.1'\ntls = false", "host = 'localhost.example.net'\ntls = false"] {
+            let refusal = validated(clear).expect_err(clear);
+            assert!(refusal.starts_with("smpp.tls: needed"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_by_name() {
+        let refusal = |text: &str| validated(&format!("host = 'localhost'\n{text}")).expect_err(text);
+
+        assert_eq!(refusal("window = 0"), "smpp.window: expected 1 to 1000");
+        assert_eq!(refusal("timeout_seconds = 0"), "smpp.timeout_seconds: expected 1 to 120");
+        assert_eq!(refusal("reconnect_max_seconds = 0"), "smpp.reconnect_max_seconds: expected 1 to 3600");
+        assert_eq!(refusal("tls = false\nca_file = 'ca.pem'"), "smpp.ca_file: goes with smpp.tls");
+        assert!(refusal("windwo = 1").contains("windwo"));
+    }
+}

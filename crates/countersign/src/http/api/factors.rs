@@ -1,6 +1,6 @@
 //! `/v1/users/{user}/factors`: what a person can prove possession of.
 
-use super::{List, Paging};
+use super::{List, Paging, challenges::ChallengeView};
 use crate::{
     error::Result as ServiceResult,
     http::{
@@ -10,14 +10,15 @@ use crate::{
         problem::Problem,
     },
     qr::QrCode,
-    service::factors::{self, Activated, Enrolled, Enrolment, Import},
+    service::factors::{self, Activated, Enrolled, Enrolment, Import, Shown},
 };
 use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
 use countersign_core::{
-    Code, Factor, FactorId, Kind, Method, Secret, User,
+    Code, Destination, Factor, FactorId, Kind, Method, Secret, User,
+    challenge::CODE_DIGITS,
     enrolment::Resync,
     factor::{
         Proof,
@@ -38,17 +39,21 @@ pub struct FactorView {
     /// The id.
     #[schema(value_type = uuid::Uuid)]
     id: FactorId,
-    /// The kind: `totp` or `hotp`.
+    /// The kind: `totp`, `hotp`, `email`, `sms` or `voice`.
     #[serde(rename = "type")]
     kind: &'static str,
     /// What the person calls it.
     label: String,
     /// `pending` (waits for its first code), `active` or `disabled`.
     state: &'static str,
-    /// `SHA1`, `SHA256` or `SHA512`.
-    algorithm: &'static str,
+    /// `SHA1`, `SHA256` or `SHA512`, where codes are computed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    algorithm: Option<&'static str>,
     /// Digits of a code.
     digits: u8,
+    /// Where codes are sent, as much as may be shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    destination: Option<String>,
     /// The time step in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     period: Option<u8>,
@@ -70,9 +75,11 @@ pub struct FactorView {
 
 impl From<&Factor> for FactorView {
     fn from(factor: &Factor) -> Self {
-        let (algorithm, digits, period, counter) = match factor.proof() {
-            Proof::Totp(totp) => (totp.algorithm, totp.digits, Some(totp.period), None),
-            Proof::Hotp(hotp) => (hotp.algorithm, hotp.digits, None, Some(hotp.counter)),
+        let proof = factor.proof();
+        let (algorithm, digits, period, counter) = match proof {
+            Proof::Totp(totp) => (Some(totp.algorithm), totp.digits, Some(totp.period), None),
+            Proof::Hotp(hotp) => (Some(hotp.algorithm), hotp.digits, None, Some(hotp.counter)),
+            Proof::Sent(_) => (None, CODE_DIGITS as u8, None, None),
         };
         let usage = factor.usage();
         Self {
@@ -80,8 +87,9 @@ impl From<&Factor> for FactorView {
             kind: factor.kind().name(),
             label: factor.label().to_string(),
             state: factor.state(),
-            algorithm: algorithm.name(),
+            algorithm: algorithm.map(Algorithm::name),
             digits,
+            destination: proof.destination().map(Destination::masked),
             period,
             counter,
             created_at: factor.created_at().to_string(),
@@ -111,34 +119,49 @@ pub struct EnrolledView {
     /// The QR code as a data URI (PNG).
     #[serde(skip_serializing_if = "Option::is_none")]
     qr: Option<String>,
+    /// The code that was sent, where codes are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    challenge: Option<ChallengeView>,
 }
 
 impl EnrolledView {
     /// Shows a fresh enrolment.
     pub fn new(enrolled: &Enrolled) -> ServiceResult<Self> {
-        Ok(Self {
-            factor: FactorView::from(&enrolled.factor),
-            secret: Some(enrolled.secret.expose().clone()),
-            qr: Some(QrCode::new(enrolled.uri.expose())?.data_uri()?),
-            otpauth_uri: Some(enrolled.uri.expose().clone()),
+        let view = Self::imported(&enrolled.factor);
+        Ok(match &enrolled.shown {
+            Shown::Key { secret, uri } => Self {
+                secret: Some(secret.expose().clone()),
+                qr: Some(QrCode::new(uri.expose())?.data_uri()?),
+                otpauth_uri: Some(uri.expose().clone()),
+                ..view
+            },
+            Shown::Challenge(sent) => {
+                Self { challenge: Some(ChallengeView::new(sent, sent.challenge.sent_at)), ..view }
+            }
         })
     }
 
     fn imported(factor: &Factor) -> Self {
-        Self { factor: FactorView::from(factor), secret: None, otpauth_uri: None, qr: None }
+        let factor = FactorView::from(factor);
+        Self { factor, secret: None, otpauth_uri: None, qr: None, challenge: None }
     }
 }
 
-/// A factor to enrol, or to bring in with a known seed.
+/// A factor to enrol, or to bring in with a known seed or destination.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewFactorBody {
-    /// `totp` or `hotp`.
+    /// `totp`, `hotp`, `email`, `sms` or `voice`.
     #[serde(rename = "type")]
     #[schema(example = "totp")]
     kind: String,
     /// What the person calls it.
     label: Option<String>,
+    /// For `email` an address, for `sms` and `voice` a number with its country; the profile's if left out.
+    #[schema(example = "+4915112345678")]
+    destination: Option<String>,
+    /// With a destination that you know to be the person's: the factor is active at once, and no code is sent.
+    confirmed: Option<bool>,
     /// A known seed in Base32: the factor is active at once.
     secret: Option<String>,
     /// With `secret`: `SHA1`, `SHA256` or `SHA512`.
@@ -166,10 +189,31 @@ impl NewFactorBody {
                 "goes with secret only; new factors follow the organisation's policy",
             ));
         }
-        Ok(Enrolment { kind: Kind::parse("type", &self.kind)?, label: label(self.label.as_deref())? })
+        let kind = Kind::parse("type", &self.kind)?;
+        let destination = destination(kind, self.destination.as_deref())?;
+        Ok(Enrolment { kind, destination, label: label(self.label.as_deref())? })
+    }
+
+    /// Reads a factor whose destination is known to be the person's; `None` if that is not said.
+    fn confirmed(&self) -> Result<Option<Enrolment>, Invalid> {
+        let enrolment = self.enrolment()?;
+        match self.confirmed {
+            Some(true) if enrolment.kind.channel().is_none() => Err(Invalid::new(
+                "confirmed",
+                "goes with email, sms and voice only; a known seed goes in secret",
+            )),
+            Some(true) => Ok(Some(enrolment)),
+            Some(false) | None => Ok(None),
+        }
     }
 
     fn import(&self, secret: &str) -> Result<Import, Invalid> {
+        if self.destination.is_some() {
+            return Err(Invalid::new(
+                "destination",
+                "goes without secret: codes are sent, or computed from a seed",
+            ));
+        }
         Ok(Import {
             kind: Kind::parse("type", &self.kind)?,
             label: label(self.label.as_deref())?,
@@ -187,10 +231,22 @@ impl NewFactorBody {
 
     /// Reads an enrolment by the person themselves, who cannot choose the seed (ASVS 5.0 6.4.6).
     pub fn own_enrolment(&self) -> Result<Enrolment, Invalid> {
+        if self.confirmed == Some(true) {
+            return Err(Invalid::new("confirmed", "only an administrator can vouch for a destination"));
+        }
         match self.secret {
             Some(_) => Err(Invalid::new("secret", "only an administrator can bring in a known seed")),
             None => self.enrolment(),
         }
+    }
+}
+
+/// Reads where the codes of a kind are to go.
+pub fn destination(kind: Kind, text: Option<&str>) -> Result<Option<Destination>, Invalid> {
+    match (kind.channel(), text) {
+        (_, None) => Ok(None),
+        (Some(channel), Some(text)) => Destination::parse(channel, "destination", text).map(Some),
+        (None, Some(_)) => Err(Invalid::new("destination", "goes with email, sms and voice only")),
     }
 }
 
@@ -291,6 +347,10 @@ pub async fn enrol(
         let factor = factors::import(&app, &who.asker, &handle, body.import(secret)?).await?;
         return Ok(Json::created(EnrolledView::imported(&factor)));
     }
+    if let Some(confirmed) = body.confirmed()? {
+        let factor = factors::import_sent(&app, &who.asker, &handle, confirmed).await?;
+        return Ok(Json::created(EnrolledView::imported(&factor)));
+    }
     let enrolled = factors::enrol(&app, &who.asker, &handle, body.enrolment()?).await?;
     Ok(Json::created(EnrolledView::new(&enrolled)?))
 }
@@ -371,7 +431,7 @@ pub fn activated(outcome: Activated) -> Result<Json<FactorView>, Problem> {
         Activated::Expired => Err(Problem::new(
             StatusCode::GONE,
             "enrolment_expired",
-            "the factor waited too long; enrol it again",
+            "it waited too long; ask for another code, or enrol the factor again",
         )),
     }
 }

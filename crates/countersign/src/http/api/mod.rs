@@ -1,6 +1,7 @@
 //! The native API: one file per resource.
 
 pub mod audit;
+pub mod challenges;
 pub mod clients;
 pub mod factors;
 pub mod locks;
@@ -85,6 +86,7 @@ pub fn router(baseline: bool) -> OpenApiRouter<Web> {
     let router = OpenApiRouter::with_openapi(openapi::Description::openapi())
         .routes(routes!(oauth::token))
         .routes(routes!(oauth::enrol))
+        .routes(routes!(oauth::challenge))
         .routes(routes!(oauth::revoke))
         .routes(routes!(oauth::introspect))
         .routes(routes!(oauth::jwks))
@@ -98,6 +100,9 @@ pub fn router(baseline: bool) -> OpenApiRouter<Web> {
         .routes(routes!(factors::activate))
         .routes(routes!(factors::resynchronise))
         .routes(routes!(factors::qr))
+        .routes(routes!(challenges::send))
+        .routes(routes!(challenges::get))
+        .routes(routes!(challenges::resend))
         .routes(routes!(recovery::status, recovery::replace))
         .routes(routes!(recovery::emergency_status, recovery::issue_emergency, recovery::revoke_emergency))
         .routes(routes!(locks::list))
@@ -110,13 +115,16 @@ pub fn router(baseline: bool) -> OpenApiRouter<Web> {
         .routes(routes!(me::activate))
         .routes(routes!(me::resynchronise))
         .routes(routes!(me::qr))
+        .routes(routes!(challenges::send_mine))
+        .routes(routes!(challenges::get_mine))
+        .routes(routes!(challenges::resend_mine))
         .routes(routes!(me::recovery_codes, me::replace_recovery_codes))
         .routes(routes!(me::locks))
         .routes(routes!(me::reset))
         .routes(routes!(me::change_password))
         .routes(routes!(me::sign_out))
         .routes(routes!(organisations::list, organisations::create))
-        .routes(routes!(organisations::get, organisations::rename))
+        .routes(routes!(organisations::get, organisations::update))
         .routes(routes!(organisations::policy, organisations::change_policy))
         .routes(routes!(clients::list, clients::create))
         .routes(routes!(clients::get, clients::update, clients::delete))

@@ -1,6 +1,10 @@
 //! The token endpoint and what belongs to it (RFC 6749, 7009, 7662, 8414, 7517). Errors have OAuth's shape.
 
-use super::{factors::EnrolledView, verify::attempt};
+use super::{
+    challenges::{ChallengeView, recipient},
+    factors::{EnrolledView, destination},
+    verify::{Named, attempt},
+};
 use crate::{
     error::Error,
     http::{
@@ -13,7 +17,7 @@ use crate::{
     service::{
         clients,
         factors::Enrolment,
-        sign_in::{self, Credentials, Grant, TokenPair},
+        sign_in::{self, Credentials, Grant, TokenPair, Way},
         tokens::{Holder, SecondStepToken},
     },
 };
@@ -21,7 +25,9 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use countersign_core::{ClientId, Kind, Refusal, Scope, Secret, profile::Label, user::Status};
+use countersign_core::{
+    ClientId, Invalid, Kind, Recipient, Refusal, Scope, Secret, profile::Label, user::Status,
+};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -56,6 +62,8 @@ pub struct TokenForm {
     /// For the second step: the kind of code, if it is not of an OTP factor.
     #[serde(rename = "type")]
     kind: Option<String>,
+    /// For the second step: the challenge of `/oauth/challenge`, if the code was sent.
+    challenge: Option<String>,
     /// For the second step: the factor enrolled by `/oauth/enrol`, which this code activates.
     factor: Option<String>,
 }
@@ -83,11 +91,43 @@ pub struct TokenReply {
 pub struct EnrolBody {
     /// The token of the first step.
     mfa_token: String,
-    /// `totp` (default) or `hotp`.
+    /// `totp` (default), `hotp`, `email`, `sms` or `voice`.
     #[serde(rename = "type")]
     kind: Option<String>,
     /// What the person calls it.
     label: Option<String>,
+    /// For `email` an address, for `sms` and `voice` a number with its country; the profile's if left out.
+    destination: Option<String>,
+}
+
+/// A code to send in the middle of signing in.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LoginChallengeBody {
+    /// The token of the first step.
+    mfa_token: String,
+    /// `email`, `sms` or `voice`.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    /// A factor's id, as the first step named it.
+    factor: Option<String>,
+    /// A challenge's id, to have another code sent for it.
+    challenge: Option<String>,
+}
+
+impl LoginChallengeBody {
+    fn recipient(&self) -> Result<Recipient, Invalid> {
+        match (&self.kind, &self.factor, &self.challenge) {
+            (None, None, Some(id)) => {
+                let id = id.parse().map_err(|_| Invalid::new("challenge", "expected a challenge's id"))?;
+                Ok(Recipient::Challenge(id))
+            }
+            (_, _, Some(_)) => {
+                Err(Invalid::new("challenge", "name a type, a factor or a challenge, only one"))
+            }
+            (kind, factor, None) => recipient(kind.as_deref(), factor.as_deref()),
+        }
+    }
 }
 
 /// A token to revoke or to look into.
@@ -264,7 +304,9 @@ async fn second_step(app: &SharedApp, info: &RequestInfo, form: &TokenForm) -> R
             id.parse().map_err(|_| OauthError::bad("invalid_request", "factor: expected a factor's id"))?,
         ),
     };
-    let attempt = attempt(code, form.kind.as_deref(), None, None).map_err(Error::from)?;
+    let named =
+        Named { kind: form.kind.as_deref(), challenge: form.challenge.as_deref(), ..Named::default() };
+    let attempt = attempt(code, named, None).map_err(Error::from)?;
     granted(sign_in::second_step(app, anonymous(info), token, attempt, enrolled).await?)
 }
 
@@ -290,17 +332,31 @@ fn granted(grant: Grant) -> Result<Response, Failure> {
             };
             Ok(Json::ok(reply).into_response())
         }
-        Grant::SecondStep { token, enrolment_required } => Err(OauthError {
+        Grant::SecondStep { token, enrolment_required, ways } => Err(OauthError {
             more: Some(json!({
                 "mfa_token": token.token,
                 "expires_in": token.life.as_secs(),
                 "enrolment_required": enrolment_required,
+                "factors": ways.iter().map(way).collect::<Vec<_>>(),
             })),
             ..OauthError::bad("mfa_required", format!("finish with grant_type={MFA_GRANT}"))
         }
         .into()),
         Grant::Refused => Err(OauthError::refused().into()),
     }
+}
+
+/// Shows one way to finish a sign-in: enough to choose by.
+fn way(way: &Way) -> Value {
+    let mut shown = json!({ "type": way.kind.name() });
+    if let Some((factor, label)) = &way.factor {
+        shown["id"] = factor.to_string().into();
+        shown["label"] = label.as_str().into();
+    }
+    if let Some(destination) = &way.destination {
+        shown["destination"] = destination.masked().into();
+    }
+    shown
 }
 
 /// Enrols the first factor of somebody whose sign-in asks for a second step and who has none.
@@ -317,9 +373,28 @@ pub async fn enrol(
     let token = second_step_token(&app, &info, &body.mfa_token)?;
     let kind = body.kind.as_deref().map_or(Ok(Kind::Totp), |kind| Kind::parse("type", kind));
     let label = body.label.as_deref().map(|label| Label::parse("label", label)).transpose();
-    let enrolment = Enrolment { kind: kind.map_err(Problem::from)?, label: label.map_err(Problem::from)? };
+    let kind = kind.map_err(Problem::from)?;
+    let destination = destination(kind, body.destination.as_deref()).map_err(Problem::from)?;
+    let enrolment = Enrolment { kind, destination, label: label.map_err(Problem::from)? };
     let enrolled = sign_in::enrol(&app, anonymous(&info), token, enrolment).await.map_err(Problem::from)?;
     Ok(Json::created(EnrolledView::new(&enrolled).map_err(Problem::from)?))
+}
+
+/// Sends a code to finish signing in with, or another first code for the factor enrolled during it.
+#[utoipa::path(
+    post, path = "/oauth/challenge", tag = "oauth", security(()),
+    request_body = LoginChallengeBody, responses((status = 201, body = ChallengeView)),
+)]
+pub async fn challenge(
+    _: WithinSignInLimit,
+    State(app): State<SharedApp>,
+    info: RequestInfo,
+    Body(body): Body<LoginChallengeBody>,
+) -> Result<Json<ChallengeView>, Failure> {
+    let token = second_step_token(&app, &info, &body.mfa_token)?;
+    let recipient = body.recipient().map_err(Problem::from)?;
+    let sent = sign_in::challenge(&app, anonymous(&info), token, recipient).await.map_err(Problem::from)?;
+    Ok(Json::created(ChallengeView::new(&sent, info.now)))
 }
 
 /// Revokes an access token, or ends the session of a refresh token (RFC 7009). Says nothing about what it was.

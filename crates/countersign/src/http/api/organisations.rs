@@ -13,7 +13,7 @@ use crate::{
 };
 use axum::extract::State;
 use countersign_core::{
-    Organisation, OrganisationId, Policy, Refusal,
+    Locale, Organisation, OrganisationId, Policy, Refusal,
     profile::{DisplayName, Username},
     refusal::Invalid,
     role::{Rank, Role},
@@ -34,6 +34,8 @@ pub struct OrganisationView {
     slug: String,
     /// The name people read; authenticator apps show it.
     name: String,
+    /// The language of messages to people who prefer none.
+    locale: String,
     /// When it was created.
     created_at: String,
     /// When it last changed.
@@ -46,6 +48,7 @@ impl From<&Organisation> for OrganisationView {
             id: organisation.id,
             slug: organisation.slug.to_string(),
             name: organisation.name.to_string(),
+            locale: organisation.locale.to_string(),
             created_at: organisation.created_at.to_string(),
             updated_at: organisation.updated_at.to_string(),
         }
@@ -67,7 +70,9 @@ pub struct NewOrganisationBody {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OrganisationPatchBody {
     /// Another name.
-    name: String,
+    name: Option<String>,
+    /// Another language of messages to people who prefer none, such as `de` or `pt-BR`.
+    locale: Option<String>,
 }
 
 /// Lists all organisations.
@@ -118,20 +123,22 @@ pub async fn get(
     Ok(Json::ok(named(&app, who, &name).await?.organisation.as_ref().into()))
 }
 
-/// Renames an organisation.
+/// Changes an organisation's name, or the language of messages to its people.
 #[utoipa::path(
     patch, path = "/v1/organisations/{organisation}", tag = "organisations", security(("token" = ["admin"])),
     params(("organisation" = String, Path, description = "id, slug or self")),
     request_body = OrganisationPatchBody, responses((status = 200, body = OrganisationView)),
 )]
-pub async fn rename(
+pub async fn update(
     who: May<permit::Administer>,
     State(app): State<SharedApp>,
     Segments(name): Segments<String>,
     Body(body): Body<OrganisationPatchBody>,
 ) -> Result<Json<OrganisationView>, Problem> {
     let asker = named(&app, who, &name).await?;
-    let organisation = organisations::rename(&app, &asker, DisplayName::parse("name", &body.name)?).await?;
+    let name = body.name.map(|name| DisplayName::parse("name", &name)).transpose()?;
+    let locale = body.locale.map(|locale| Locale::parse("locale", &locale)).transpose()?;
+    let organisation = organisations::update(&app, &asker, name, locale).await?;
     Ok(Json::ok((&organisation).into()))
 }
 

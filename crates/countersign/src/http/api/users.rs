@@ -13,7 +13,7 @@ use crate::{
 };
 use axum::extract::State;
 use countersign_core::{
-    Method, Role, Timestamp, User, UserId,
+    Locale, Method, Role, Timestamp, User, UserId,
     profile::{DisplayName, Email, Phone, Username, matching_key},
     refusal::Invalid,
     role::Roles,
@@ -43,6 +43,8 @@ pub struct UserView {
     email: Option<String>,
     /// Their number to call.
     phone: Option<String>,
+    /// The language they are written to and spoken with; the organisation's if none.
+    locale: Option<String>,
     /// What they are: `member`, `auditor`, `helpdesk`, `admin`, `owner`.
     roles: Vec<&'static str>,
     /// `active` or `disabled`.
@@ -73,6 +75,7 @@ impl UserView {
             display_name: user.display_name.as_ref().map(ToString::to_string),
             email: user.email.as_ref().map(ToString::to_string),
             phone: user.phone.as_ref().map(ToString::to_string),
+            locale: user.locale.as_ref().map(ToString::to_string),
             roles: user.roles.iter().map(Role::name).collect(),
             status: user.status.name(),
             mfa_enabled: user.mfa_enabled,
@@ -98,6 +101,8 @@ pub struct NewUserBody {
     email: Option<String>,
     /// Their number with its country, such as +4930123456.
     phone: Option<String>,
+    /// The language they are written to and spoken with, such as `de` or `pt-BR`; the organisation's if left out.
+    locale: Option<String>,
     /// Default: `["member"]`.
     roles: Option<Vec<String>>,
 }
@@ -120,6 +125,10 @@ pub struct UserPatchBody {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     phone: Option<Option<String>>,
+    /// Another language.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    locale: Option<Option<String>>,
     /// Other roles.
     roles: Option<Vec<String>>,
     /// `active` or `disabled`.
@@ -206,6 +215,7 @@ pub async fn create(
         display_name: optional(body.display_name, "displayName", DisplayName::parse)?,
         email: optional(body.email, "email", Email::parse)?,
         phone: optional(body.phone, "phone", Phone::parse)?,
+        locale: optional(body.locale, "locale", Locale::parse)?,
         roles: roles(body.roles.as_deref().unwrap_or_default())?,
     };
     let user = users::create(&app, &who.asker, new).await?;
@@ -244,6 +254,7 @@ pub async fn update(
         display_name: clearable(body.display_name, "displayName", DisplayName::parse)?,
         email: clearable(body.email, "email", Email::parse)?,
         phone: clearable(body.phone, "phone", Phone::parse)?,
+        locale: clearable(body.locale, "locale", Locale::parse)?,
         roles: body.roles.as_deref().map(roles).transpose()?,
         status: optional(body.status, "status", Status::parse)?,
         mfa_enabled: body.mfa_enabled,

@@ -25,11 +25,13 @@ pub struct VerifyBody {
     /// What they typed. Blanks, hyphens and full-width digits do not matter.
     #[schema(example = "123456")]
     code: String,
-    /// `totp`, `hotp`, `recovery` or `emergency`; left out, the code is tried against every OTP factor, as one attempt.
+    /// `totp`, `hotp`, `email`, `sms`, `voice`, `recovery` or `emergency`; left out, the code is tried against every OTP factor, as one attempt.
     #[serde(rename = "type")]
     kind: Option<String>,
     /// The factor it is meant for.
     factor: Option<String>,
+    /// The challenge whose code it is.
+    challenge: Option<String>,
     /// Your own name for this attempt, at most 64 characters: a retry with it gets the first answer again, for 5 minutes.
     request_id: Option<String>,
 }
@@ -114,27 +116,51 @@ pub async fn verify(
     Body(body): Body<VerifyBody>,
 ) -> Result<Json<VerifyReply>, Problem> {
     let handle = Handle::parse("user", &body.user)?;
-    let attempt =
-        attempt(&body.code, body.kind.as_deref(), body.factor.as_deref(), body.request_id.as_deref())?;
+    let named = Named {
+        kind: body.kind.as_deref(),
+        factor: body.factor.as_deref(),
+        challenge: body.challenge.as_deref(),
+    };
+    let attempt = attempt(&body.code, named, body.request_id.as_deref())?;
     let (user, verdict) = verification::verify(&app, &who.asker, &handle, attempt).await?;
     Ok(Json::ok(VerifyReply::new(user, &verdict)))
 }
 
-/// Reads an attempt from its members.
-pub fn attempt(
-    code: &str,
-    kind: Option<&str>,
-    factor: Option<&str>,
-    request_id: Option<&str>,
-) -> Result<Attempt, Invalid> {
-    let target = match (kind, factor) {
-        (None, None) => Target::AnyOtp,
-        (Some(kind), None) => Target::Kind(Kind::parse("type", kind)?),
-        (None, Some(factor)) => {
-            Target::Factor(factor.parse().map_err(|_| Invalid::new("factor", "expected a factor's id"))?)
+/// What a caller names to say what a code is meant for; at most one of them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Named<'a> {
+    /// A kind of code.
+    pub kind: Option<&'a str>,
+    /// A factor's id.
+    pub factor: Option<&'a str>,
+    /// A challenge's id.
+    pub challenge: Option<&'a str>,
+}
+
+impl Named<'_> {
+    fn target(self) -> Result<Target, Invalid> {
+        match (self.kind, self.factor, self.challenge) {
+            (None, None, None) => Ok(Target::AnyOtp),
+            (Some(kind), None, None) => Ok(Target::Kind(Kind::parse("type", kind)?)),
+            (None, Some(factor), None) => {
+                let factor = factor.parse().map_err(|_| Invalid::new("factor", "expected a factor's id"))?;
+                Ok(Target::Factor(factor))
+            }
+            (None, None, Some(id)) => {
+                let id = id.parse().map_err(|_| Invalid::new("challenge", "expected a challenge's id"))?;
+                Ok(Target::Challenge(id))
+            }
+            (_, _, Some(_)) => {
+                Err(Invalid::new("challenge", "name a type, a factor or a challenge, only one"))
+            }
+            _ => Err(Invalid::new("factor", "name a type or a factor, not both")),
         }
-        (Some(_), Some(_)) => return Err(Invalid::new("factor", "name a type or a factor, not both")),
-    };
+    }
+}
+
+/// Reads an attempt from its members.
+pub fn attempt(code: &str, named: Named<'_>, request_id: Option<&str>) -> Result<Attempt, Invalid> {
+    let target = named.target()?;
     let request = request_id.map(|id| RequestId::parse("requestId", id)).transpose()?;
     Ok(Attempt { code: Code::parse("code", code)?, target, request })
 }

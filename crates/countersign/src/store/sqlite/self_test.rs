@@ -70,6 +70,7 @@ fn enrol(batch: &Batch<'_>, now: Timestamp) -> Result<Code> {
             display_name: None,
             email: None,
             phone: None,
+            locale: None,
             roles: Roles::new([Role::Member]),
         };
         let mut user = organisation.admit(PERSON, new, &call)?;

@@ -496,7 +496,7 @@ pub(super) async fn a_changed_organisation_is_seen_by_all_and_a_refused_one_by_n
     let (store, acme) = acme(&engine).await;
     let rename = |name: &'static str| {
         store.change_organisation(acme, move |acme| {
-            acme.rename(DisplayName::parse("name", name)?, &at(1));
+            acme.update(Some(DisplayName::parse("name", name)?), None, &at(1));
             if name == "Refused" { Err(Refusal::NotBySelf) } else { Ok(acme.audit_head.seq) }
         })
     };

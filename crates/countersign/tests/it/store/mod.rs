@@ -80,6 +80,7 @@ fn named(name: &str) -> NewUser {
         display_name: None,
         email: None,
         phone: None,
+        locale: None,
         roles: Roles::new([Role::Member]),
     }
 }
