@@ -8,6 +8,8 @@ mod dice;
 mod drive;
 mod estate;
 mod machine;
+mod messages;
+mod provider;
 mod report;
 mod run;
 mod sample;
@@ -40,6 +42,10 @@ enum Command {
     Load(LoadOptions),
     /// Kills a server of its own under load, again and again, and checks what is left.
     Crash(crash::Options),
+    /// Kills a server of its own while it sends codes, and checks that each arrives or shows why not.
+    Messages(messages::KillOptions),
+    /// Verifies while the provider of text messages works, is silent, and works again.
+    Outage(messages::OutageOptions),
 }
 
 /// Whom to load, and where.
@@ -100,6 +106,8 @@ async fn perform(command: &Command, threads: usize) -> Result<()> {
         Command::Run(options) => run::run(options, threads).await,
         Command::Load(options) => load(options).await,
         Command::Crash(options) => crash::run(options).await,
+        Command::Messages(options) => messages::kill(options).await,
+        Command::Outage(options) => messages::outage(options).await,
     }
 }
 

@@ -35,6 +35,7 @@ pub(crate) struct Installation {
     binary: PathBuf,
     data: PathBuf,
     log: PathBuf,
+    environment: Vec<(String, String)>,
     pub(crate) credentials: Credentials,
 }
 
@@ -51,8 +52,14 @@ impl Installation {
             binary: binary.to_owned(),
             log: room.join("server.log"),
             credentials: Credentials::from_init(&output.stdout)?,
+            environment: Vec::new(),
             data,
         })
+    }
+
+    /// Says more to each server that is started.
+    pub(crate) fn with_environment(self, environment: Vec<(String, String)>) -> Self {
+        Self { environment, ..self }
     }
 
     /// Starts the server; returns it with the time from spawning it to its first answer.
@@ -61,6 +68,7 @@ impl Installation {
         let log = fs::OpenOptions::new().create(true).append(true).open(&self.log)?;
         let mut command = command(&self.binary, &["serve", "--listen", &address.to_string()], &self.data);
         command.stdout(log.try_clone()?).stderr(log);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
 
         let spawned = Instant::now();
         let child = command.spawn().with_context(|| format!("run {}", self.binary.display()))?;

@@ -41,7 +41,8 @@ pub(super) async fn serve(args: serve::Args, print: PrintFirst) -> Result<(), Fa
     if let Some(first) = first {
         print(&credentials(first, &data))?;
     }
-    tracing::info!(address = %running.address, "listening on {}", running.app.config.server.listen);
+    let issuer = running.app.config.issuer();
+    tracing::info!(address = %running.address, "listening on {}, described at {issuer}/docs", running.address);
     running.until(signals).await?;
     Ok(())
 }
