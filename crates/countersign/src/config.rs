@@ -345,6 +345,14 @@ mod tests {
                 "delivery.voice[0].type: provider dev: file and log show codes",
             ),
             (
+                "[[delivery.voice]]\nname = 'centre'\ntype = 'smpp'\nhost = 'localhost'\nsystem_id = 'a'",
+                "delivery.voice[0].type: provider centre: smpp is for text messages",
+            ),
+            (
+                "[[delivery.sms]]\nname = 'centre'\ntype = 'smpp'\nhost = '192.0.2.1'\nsystem_id = 'a'\ntls = false",
+                "delivery.sms[0].tls: provider centre: without it the password",
+            ),
+            (
                 "[[delivery.mail]]\nname = 'dev'\ntype = 'log'\ncountries = ['DE']",
                 "delivery.mail[0].countries: provider dev: is for numbers",
             ),

@@ -2,6 +2,7 @@
 //!
 //! The story is a list of scenes. Each makes requests, insists on the answer it expects, and tells one line of it.
 
+mod mailbox;
 mod phone;
 
 use super::{
@@ -16,9 +17,10 @@ use super::{
 };
 use crate::service::audit::Report;
 use countersign_core::Secret;
+use mailbox::Mailbox;
 use phone::Phone;
 use serde_json::{Value, json};
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 /// The columns the story is told in.
 const WIDTH: usize = 80;
@@ -44,6 +46,8 @@ pub(super) struct DemoServer {
     pub client_id: String,
     /// Its secret.
     pub client_secret: Secret<String>,
+    /// The file messages are written into instead of being sent.
+    pub messages: PathBuf,
 }
 
 /// One scene of the story.
@@ -69,6 +73,9 @@ enum Act {
     StillLocked,
     Unlock,
     AcceptAgain,
+    AddAddress,
+    AnswerMail,
+    ReuseMail,
     DrawRecovery,
     UseRecovery,
     ReuseRecovery,
@@ -93,6 +100,9 @@ const STORY: &[Scene] = &[
     scene("Lock", "Even the right code is refused now", VERIFY, Act::StillLocked),
     scene("Lock", "The help desk unlocks", "POST /v1/users/ada/unlock", Act::Unlock),
     scene("Lock", "A fresh code works again", VERIFY, Act::AcceptAgain),
+    scene("Send", "A code goes to her address", "POST /v1/users/ada/factors", Act::AddAddress),
+    scene("Send", "The code in the mail confirms it", "POST …/factors/{factor}/activate", Act::AnswerMail),
+    scene("Send", "The same code again is refused", VERIFY, Act::ReuseMail),
     scene(
         "Recover",
         "Recovery codes for a lost phone",
@@ -204,6 +214,7 @@ struct Story {
     phone: Option<Phone>,
     last_code: Secret<String>,
     recovery_code: Secret<String>,
+    mailbox: Mailbox,
 }
 
 impl Story {
@@ -221,6 +232,7 @@ impl Story {
             phone: None,
             last_code: String::new().into(),
             recovery_code: String::new().into(),
+            mailbox: Mailbox::new(server.messages.clone()),
         })
     }
 
@@ -234,6 +246,9 @@ impl Story {
             Act::Guess => self.guess().await,
             Act::StillLocked => self.still_locked().await,
             Act::Unlock => self.unlock().await,
+            Act::AddAddress => self.add_address().await,
+            Act::AnswerMail => self.answer_mail().await,
+            Act::ReuseMail => self.reuse_mail().await,
             Act::DrawRecovery => self.draw_recovery().await,
             Act::UseRecovery => self.try_recovery("accepted").await,
             Act::ReuseRecovery => self.try_recovery("replayed").await,
@@ -319,6 +334,30 @@ impl Story {
         let locks = self.api.post(&["v1", "users", &self.user, "unlock"], json!({})).await?;
         expect(locks["failures"] == 0, "no failures left", &locks["failures"])?;
         Ok(Told::line("failures forgotten"))
+    }
+
+    async fn add_address(&mut self) -> Result<Told, Failure> {
+        let body = json!({"type": "email", "destination": "ada@example.com"});
+        let enrolment = self.api.post(&["v1", "users", &self.user, "factors"], body).await?;
+        expect(enrolment["state"] == "pending", "a pending factor", &enrolment["state"])?;
+        self.factor = text(&enrolment, "/id").to_owned();
+        Ok(Told::line(screen::plain(text(&enrolment, "/destination"))))
+    }
+
+    async fn answer_mail(&mut self) -> Result<Told, Failure> {
+        let (subject, code) = self.mailbox.code().await?;
+        self.note(&format!("From the mail \"{}\"", screen::plain(&subject)))?;
+        let path = ["v1", "users", &self.user, "factors", &self.factor, "activate"];
+        let factor = self.api.post(&path, json!({"code": code.expose()})).await?;
+        expect(factor["state"] == "active", "an active factor", &factor["state"])?;
+        self.last_code = code;
+        Ok(Told::line(self.last_code.expose().clone()))
+    }
+
+    async fn reuse_mail(&mut self) -> Result<Told, Failure> {
+        let verdict = self.verify(self.last_code.expose(), Some("email")).await?;
+        expect_result(&verdict, "replayed")?;
+        Ok(Told::line("replayed"))
     }
 
     async fn draw_recovery(&mut self) -> Result<Told, Failure> {
@@ -489,6 +528,9 @@ mod tests {
                 Act::StillLocked,
                 Act::Unlock,
                 Act::AcceptAgain,
+                Act::AddAddress,
+                Act::AnswerMail,
+                Act::ReuseMail,
                 Act::DrawRecovery,
                 Act::UseRecovery,
                 Act::ReuseRecovery,
@@ -550,6 +592,14 @@ mod tests {
             result("locked"),
             reply("POST", "/v1/users/u/unlock", 200, json!({"items": [], "failures": 0})),
             result("accepted"),
+            reply(
+                "POST",
+                "/v1/users/u/factors",
+                201,
+                json!({"id": "m", "state": "pending", "destination": "a•••@e•••.com"}),
+            ),
+            reply("POST", "/v1/users/u/factors/m/activate", 200, json!({"state": "active"})),
+            result("replayed"),
             reply("POST", "/v1/users/u/recovery-codes", 201, json!({"codes": ["AAAA-BBBB-CCCC-DDDD"]})),
             result("accepted"),
             result("replayed"),
@@ -559,10 +609,14 @@ mod tests {
     }
 
     async fn play(script: Vec<Reply>, report: Report) -> (Result<(), Failure>, usize) {
+        let directory = tempfile::tempdir().expect("directory");
+        let messages = directory.path().join("messages.jsonl");
+        std::fs::write(&messages, r#"{"subject":"Your code","text":"123456 is your code"}"#).expect("write");
         let start = async || {
             let stub = Stub::start(script).await;
             let url = stub.server().url.to_string();
-            Ok((DemoServer { url, client_id: "c".into(), client_secret: "s".to_owned().into() }, stub))
+            let client_secret = "s".to_owned().into();
+            Ok((DemoServer { url, client_id: "c".into(), client_secret, messages }, stub))
         };
         let mut left = usize::MAX;
         let told = run(

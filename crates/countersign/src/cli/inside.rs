@@ -11,7 +11,10 @@ use super::{
 use crate::{
     app::App,
     clock::Clock,
-    config::{self, Config},
+    config::{
+        self, Config,
+        delivery::{Environment, Provider, development::File},
+    },
     error::Error,
     http::openapi,
     running::{self, Running, StopSignals},
@@ -41,7 +44,8 @@ pub(super) async fn serve(args: serve::Args, print: PrintFirst) -> Result<(), Fa
     if let Some(first) = first {
         print(&credentials(first, &data))?;
     }
-    tracing::info!(address = %running.address, "listening on {}", running.app.config.server.listen);
+    let issuer = running.app.config.issuer();
+    tracing::info!(address = %running.address, "listening on {}, described at {issuer}/docs", running.address);
     running.until(signals).await?;
     Ok(())
 }
@@ -106,6 +110,10 @@ pub(super) async fn start_demo() -> Result<(DemoServer, DemoHandle), Failure> {
     let mut config = Config::default();
     config.server.listen.set_port(0);
     config.store.directory.clone_from(&directory);
+    let messages = directory.join("messages.jsonl");
+    config.server.environment = Environment::Development;
+    config.delivery.mail =
+        vec![Provider::File(File { name: "demo".into(), path: messages.clone(), countries: Vec::new() })];
 
     let started = running::start(config, Clock::System).await;
     let (running, first) = started.inspect_err(|_| drop(fs::remove_dir_all(&directory)))?;
@@ -114,6 +122,7 @@ pub(super) async fn start_demo() -> Result<(DemoServer, DemoHandle), Failure> {
         url: format!("http://{}", running.address),
         client_id: first.client.id.to_string(),
         client_secret: Secret::new(first.client_secret.expose().to_owned()),
+        messages,
     };
     Ok((server, DemoHandle { running, directory }))
 }

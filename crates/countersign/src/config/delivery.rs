@@ -10,6 +10,7 @@ use crate::error::Result;
 use countersign_core::Channel;
 use development::{File, Log};
 use serde::{Deserialize, Deserializer, de};
+use smpp::SmppCentre;
 use std::{collections::BTreeSet, path::PathBuf};
 use toml::{Table, Value};
 
@@ -42,6 +43,8 @@ pub enum Provider {
     File(File),
     /// The log, for development.
     Log(Log),
+    /// A message centre that speaks SMPP.
+    Smpp(Box<SmppCentre>),
 }
 
 impl Default for Delivery {
@@ -109,6 +112,7 @@ impl Provider {
         match self {
             Self::File(file) => &file.name,
             Self::Log(log) => &log.name,
+            Self::Smpp(centre) => &centre.name,
         }
     }
 
@@ -117,6 +121,7 @@ impl Provider {
         match self {
             Self::File(file) => &file.countries,
             Self::Log(log) => &log.countries,
+            Self::Smpp(centre) => &centre.countries,
         }
     }
 
@@ -135,7 +140,11 @@ impl Provider {
                 "file and log show codes to whoever reads them; set server.environment = \"development\" to use them",
             ));
         }
-        Ok(())
+        match self {
+            Self::Smpp(_) if channel != Channel::Sms => Err(("type", "smpp is for text messages")),
+            Self::Smpp(centre) => centre.validate(),
+            Self::File(_) | Self::Log(_) => Ok(()),
+        }
     }
 
     fn is_for_development(&self) -> bool {
@@ -150,7 +159,8 @@ impl<'de> Deserialize<'de> for Provider {
         match kind.as_str().unwrap_or_default() {
             "file" => read(table).map(Self::File),
             "log" => read(table).map(Self::Log),
-            _ => Err(de::Error::custom("type: expected file or log")),
+            "smpp" => read(table).map(|centre| Self::Smpp(Box::new(centre))),
+            _ => Err(de::Error::custom("type: expected file, log or smpp")),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use countersign_core::{Secret, refusal::Invalid};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::Error as _};
 use std::{fs, path::Path};
 
 /// A secret written into the configuration or the environment. Does not print.
@@ -11,7 +11,9 @@ pub struct Given(Secret<String>);
 
 impl<'de> Deserialize<'de> for Given {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from).map(|text| Self(Secret::new(text)))
+        // Serde's own words quote what they found: a password of digits, written without quotes.
+        let text = String::deserialize(from).map_err(|_| D::Error::custom("expected a text in quotes"))?;
+        Ok(Self(Secret::new(text)))
     }
 }
 
@@ -38,6 +40,13 @@ mod tests {
 
     fn given(text: &str) -> Given {
         Given(Secret::new(text.to_owned()))
+    }
+
+    #[test]
+    fn a_secret_that_is_no_text_is_not_quoted() {
+        let error = toml::Value::Integer(12_345_678).try_into::<Given>().expect_err("a number").to_string();
+
+        assert!(error.contains("expected a text in quotes") && !error.contains("12345678"), "{error}");
     }
 
     #[test]

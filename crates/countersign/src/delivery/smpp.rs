@@ -15,18 +15,13 @@ mod submission;
 mod text;
 
 use self::{
-    dial::Dial,
-    link::{Link, NoAnswer, Rhythm},
-    session::{Keeper, Pauses, State},
+    link::{Link, NoAnswer},
+    session::{Keeper, State},
     submission::{Envelope, Part},
 };
 use super::{Failure, Outgoing, Receipt, Written};
-use crate::{
-    clock::Clock,
-    config::{delivery::smpp::SmppCentre, secret},
-    error::Result,
-};
-use countersign_core::{DeliveryId, Destination, Secret};
+use crate::{clock::Clock, config::delivery::smpp::SmppCentre, error::Result};
+use countersign_core::{DeliveryId, Destination};
 use rusmpp::{Command, CommandStatus, Pdu};
 use std::{sync::Mutex, time::Duration};
 use tokio::{
@@ -65,31 +60,13 @@ impl Smpp {
     /// What the centre reports of messages goes to `reports`. When that is full, the centre is asked to report again
     /// later; when nobody listens, reports are dropped.
     pub fn start(centre: &SmppCentre, clock: Clock, reports: mpsc::Sender<Report>) -> Result<Self> {
-        centre.validate()?;
-        let password =
-            secret::read("smpp.password", centre.password.as_ref(), centre.password_file.as_deref())?;
         let (state, _) = watch::channel(State::Connecting);
-        let rhythm = Rhythm {
-            answer: Duration::from_secs(centre.timeout_seconds),
-            silence: Duration::from_secs(centre.enquire_link_seconds),
-        };
-        let keeper = Keeper {
-            name: centre.name.clone(),
-            dial: Dial::to(centre)?,
-            bind: submission::bind(centre, &password.unwrap_or_else(|| Secret::new(String::new())))?,
-            rhythm,
-            pauses: Pauses::new(
-                Duration::from_secs(centre.reconnect_seconds),
-                Duration::from_secs(centre.reconnect_max_seconds),
-            ),
-            reports,
-            state: state.clone(),
-        };
+        let keeper = Keeper::of(centre, reports, state.clone())?;
         Ok(Self {
             name: centre.name.clone(),
             envelope: Envelope::of(centre)?,
             clock,
-            patience: rhythm.answer,
+            patience: Duration::from_secs(centre.timeout_seconds),
             window: Semaphore::new(centre.window),
             resume_at: Mutex::new(Instant::now()),
             state,

@@ -156,7 +156,12 @@ fn migrating_says_what_was_applied() {
     };
     assert_eq!(migrate(), json!({"applied": []}), "made at the newest schema");
 
-    fs::write(installation.database(), "").expect("empty");
+    fs::remove_file(installation.database()).expect("remove");
+    let empty = rusqlite::Connection::open(installation.database()).expect("open");
+    empty
+        .execute_batch("CREATE TABLE nothing (nothing); DROP TABLE nothing")
+        .expect("a database without tables");
+    drop(empty);
 
     assert_eq!(migrate()["applied"][0], "0001_documents");
     assert_eq!(migrate(), json!({"applied": []}));

@@ -136,6 +136,9 @@ fn a_key_that_does_not_fit_is_not_used() {
 fn a_key_without_its_database_is_not_the_beginning_of_a_new_one() {
     let installation = Installation::new();
     let database = fs::read(installation.database()).expect("read");
+    // What a copy that failed leaves behind.
+    fs::write(installation.database(), "").expect("empty");
+    installation.refuses_to_serve(&["master key but no database", "restore the database from your backup"]);
     fs::remove_file(installation.database()).expect("remove");
 
     installation.refuses_to_serve(&["master key but no database", "restore the database from your backup"]);

@@ -10,7 +10,11 @@ use countersign::{
 };
 use countersign_core::{Channel, DeliveryId, Destination, Timestamp};
 use serde_json::json;
-use std::{fs, sync::Arc};
+use std::{
+    fs, io,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 use uuid::Uuid;
 
 const NUMBER: &str = "+4915112345678";
@@ -271,7 +275,8 @@ fn troubles() -> Vec<(&'static str, Answering)> {
         ("status 400", |asked| {
             Answer::json(400, &json!({"code": asked.form()["Body"], "message": asked.body}))
         }),
-        ("status 400", |asked| Answer::json(400, &json!({"code": asked.form()["To"]}))),
+        ("status 400", |asked| Answer::json(400, &json!({"code": &asked.form()["To"][1..]}))),
+        ("status 400", |asked| Answer::json(400, &json!({"code": &asked.form()["Body"][..6]}))),
         ("status 200, but not the answer of success", |asked| {
             Answer::Whole(200, Vec::new(), format!("<html>{}", asked.body))
         }),
@@ -290,8 +295,10 @@ async fn a_provider_in_trouble_is_a_temporary_failure_that_shows_nothing() {
         let peer = HttpPeer::start(answer).await;
         let provider = provider(&peer, &format!("{}\ntimeout_seconds = 1", twilio()));
 
+        let begun = Instant::now();
         let failure = provider.send(&sms(NUMBER)).await.expect_err(expected);
 
+        assert!(begun.elapsed() < Duration::from_secs(5), "{expected}");
         assert!(
             matches!(&failure, Failure::Temporary(reason) if reason.starts_with(expected)),
             "{failure:?}"
@@ -325,12 +332,50 @@ fn assert_shows_nothing(text: &str) {
 }
 
 #[tokio::test]
+async fn a_request_shows_nothing_in_the_log_even_at_its_most_talkative() {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer({
+            let log = Arc::clone(&log);
+            move || Shared(Arc::clone(&log))
+        })
+        .finish();
+    let peer = HttpPeer::start(providers::twilio).await;
+    let in_url = "method = \"GET\"\nquery = { to = \"{{ to }}\", text = \"{{ text }}\" }";
+
+    {
+        let _guard = tracing::subscriber::set_default(subscriber);
+        drop(provider(&peer, &twilio()).send(&sms(NUMBER)).await);
+        drop(provider(&peer, in_url).send(&sms(NUMBER)).await);
+    }
+
+    assert_eq!(peer.asked().len(), 2);
+    let log = log.lock().expect("no panic").clone();
+    assert!(!log.is_empty(), "something is logged");
+    assert_shows_nothing(&String::from_utf8_lossy(&log));
+}
+
+/// A log in memory.
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no panic").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
 async fn a_reference_that_is_a_piece_of_the_message_is_not_kept() {
     let peer = HttpPeer::start(providers::twilio).await;
 
     for place in ["/to", "/body"] {
         let toml = format!("{}\nreference = \"{place}\"", twilio());
-        let sent = provider(&peer, &toml).send(&sms(NUMBER)).await;
+        let sent = provider(&peer, &toml).send(&sms_saying(NUMBER, CODE)).await;
 
         assert_eq!(sent, Ok(Receipt { provider: "main".into(), reference: None }), "{place}");
     }
@@ -427,4 +472,39 @@ fn what_would_fail_with_the_first_message_stops_the_start_and_names_provider_and
     }
     let error = prepared(Channel::Voice, "https://a.example", &vonage()).expect_err("no calls").to_string();
     assert!(error.starts_with("delivery.voice.main.preset: vonage"), "{error}");
+}
+
+/// Returns the TOML of the manual's examples, with secrets written out instead of in files.
+fn examples() -> impl Iterator<Item = toml::Table> {
+    let manual = include_str!("../../../../docs/manual/sms-and-voice.md");
+    let written_out = |line: &str| match line.split_once("_file = ") {
+        Some((key, _)) => format!("{key} = \"example\"\n"),
+        None => format!("{line}\n"),
+    };
+    let parse = move |block: &str| {
+        let block: String = block.lines().map(written_out).collect();
+        block.parse().unwrap_or_else(|error| panic!("{block}: {error}"))
+    };
+    manual.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).map(parse)
+}
+
+#[test]
+fn every_example_of_the_manual_starts() {
+    let mut started = Vec::new();
+    for example in examples() {
+        for channel in [Channel::Sms, Channel::Voice] {
+            let listed = example["delivery"].get(channel.name()).and_then(|list| list.as_array());
+            for provider in listed.into_iter().flatten() {
+                let mut table = provider.as_table().expect("a section").clone();
+                if table.remove("type") != Some("http".into()) {
+                    continue;
+                }
+                let config: Config = table.try_into().expect("known keys");
+                let provider = HttpProvider::new(channel, &config, outbound()).expect("started");
+                started.push(provider.name().to_owned());
+            }
+        }
+    }
+
+    assert_eq!(started, ["main", "calls", "vonage", "bird", "sns", "gateway", "dach", "world"]);
 }

@@ -1,17 +1,16 @@
 //! Message centres that speak SMPP.
 
 use crate::config::secret::Given;
-use countersign_core::refusal::Invalid;
 use serde::Deserialize;
-use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf};
 
 /// A message centre that delivers text messages.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SmppCentre {
-    /// Its name in deliveries, logs and metrics.
+    /// What operators call it.
     pub name: String,
-    /// The countries it delivers to; all when empty.
+    /// The countries whose numbers it takes; all if empty.
     pub countries: Vec<String>,
     /// The host it listens on.
     pub host: String,
@@ -56,7 +55,7 @@ pub struct SmppCentre {
 impl Default for SmppCentre {
     fn default() -> Self {
         Self {
-            name: "smpp".into(),
+            name: String::new(),
             countries: Vec::new(),
             host: String::new(),
             port: 2775,
@@ -82,25 +81,46 @@ impl Default for SmppCentre {
 }
 
 impl SmppCentre {
-    /// Refuses what cannot work, and what would send secrets in clear without having been told to.
-    pub fn validate(&self) -> Result<(), Invalid> {
+    /// Refuses what cannot work, and what would send secrets in clear without having been told to: the member, and why.
+    pub fn validate(&self) -> Result<(), (&'static str, &'static str)> {
         if self.host.is_empty() {
-            return Err(Invalid::new("smpp.host", "expected a host name or an address"));
+            return Err(("host", "expected a host name or an address"));
+        }
+        if self.system_id.is_empty() {
+            return Err(("system_id", "expected the name of the account"));
+        }
+        if self.password.is_some() && self.password_file.is_some() {
+            return Err(("password", "goes without password_file"));
         }
         if !self.tls && !self.insecure && !is_this_machine(&self.host) {
-            return Err(Invalid::new(
-                "smpp.tls",
-                "needed: without it the password and every code travel in clear (or write insecure = true)",
+            return Err((
+                "tls",
+                "without it the password and every code travel in clear; write insecure = true if they may",
             ));
         }
         if !self.tls && self.ca_file.is_some() {
-            return Err(Invalid::new("smpp.ca_file", "goes with smpp.tls"));
+            return Err(("ca_file", "goes with tls"));
         }
-        within("smpp.window", self.window as u64, 1..=1000)?;
-        within("smpp.timeout_seconds", self.timeout_seconds, 1..=120)?;
-        within("smpp.enquire_link_seconds", self.enquire_link_seconds, 1..=3600)?;
-        within("smpp.reconnect_seconds", self.reconnect_seconds, 1..=3600)?;
-        within("smpp.reconnect_max_seconds", self.reconnect_max_seconds, self.reconnect_seconds..=3600)
+        self.ranges()
+            .into_iter()
+            .find(|(is_within, ..)| !is_within)
+            .map_or(Ok(()), |(_, member, why)| Err((member, why)))
+    }
+
+    fn ranges(&self) -> [(bool, &'static str, &'static str); 5] {
+        let seconds = 1..=3600;
+        let pauses = self.reconnect_seconds..=3600;
+        [
+            ((1..=1000).contains(&self.window), "window", "expected 1 to 1000"),
+            ((1..=120).contains(&self.timeout_seconds), "timeout_seconds", "expected 1 to 120"),
+            (seconds.contains(&self.enquire_link_seconds), "enquire_link_seconds", "expected 1 to 3600"),
+            (seconds.contains(&self.reconnect_seconds), "reconnect_seconds", "expected 1 to 3600"),
+            (
+                pauses.contains(&self.reconnect_max_seconds),
+                "reconnect_max_seconds",
+                "expected reconnect_seconds to 3600",
+            ),
+        ]
     }
 }
 
@@ -108,20 +128,14 @@ fn is_this_machine(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn within(field: &str, value: u64, range: RangeInclusive<u64>) -> Result<(), Invalid> {
-    if range.contains(&value) {
-        return Ok(());
-    }
-    Err(Invalid::new(field, format!("expected {} to {}", range.start(), range.end())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn validated(text: &str) -> Result<(), String> {
-        let centre: SmppCentre = toml::from_str(text).map_err(|error| error.message().to_owned())?;
-        centre.validate().map_err(|invalid| invalid.to_string())
+        let text = format!("system_id = 'countersign'\n{text}");
+        let centre: SmppCentre = toml::from_str(&text).map_err(|error| error.message().to_owned())?;
+        centre.validate().map_err(|(member, why)| format!("{member}: {why}"))
     }
 
     #[test]
@@ -138,7 +152,7 @@ mod tests {
 
         for clear in ["host = '192.0.2.1'\ntls = false", "host = 'localhost.example.net'\ntls = false"] {
             let refusal = validated(clear).expect_err(clear);
-            assert!(refusal.starts_with("smpp.tls: needed"), "{refusal}");
+            assert!(refusal.starts_with("tls: without it"), "{refusal}");
         }
     }
 
@@ -146,10 +160,15 @@ mod tests {
     fn what_cannot_work_is_refused_by_name() {
         let refusal = |text: &str| validated(&format!("host = 'localhost'\n{text}")).expect_err(text);
 
-        assert_eq!(refusal("window = 0"), "smpp.window: expected 1 to 1000");
-        assert_eq!(refusal("timeout_seconds = 0"), "smpp.timeout_seconds: expected 1 to 120");
-        assert_eq!(refusal("reconnect_max_seconds = 0"), "smpp.reconnect_max_seconds: expected 1 to 3600");
-        assert_eq!(refusal("tls = false\nca_file = 'ca.pem'"), "smpp.ca_file: goes with smpp.tls");
+        assert_eq!(refusal("window = 0"), "window: expected 1 to 1000");
+        assert_eq!(refusal("timeout_seconds = 0"), "timeout_seconds: expected 1 to 120");
+        assert_eq!(
+            refusal("reconnect_max_seconds = 0"),
+            "reconnect_max_seconds: expected reconnect_seconds to 3600"
+        );
+        assert_eq!(refusal("tls = false\nca_file = 'ca.pem'"), "ca_file: goes with tls");
         assert!(refusal("windwo = 1").contains("windwo"));
+        assert_eq!(refusal("password = 'a'\npassword_file = 'b'"), "password: goes without password_file");
+        assert_eq!(validated(""), Err("host: expected a host name or an address".into()));
     }
 }

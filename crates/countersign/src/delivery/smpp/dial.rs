@@ -45,7 +45,7 @@ impl Dial {
 
 fn secured(centre: &SmppCentre) -> Result<(TlsConnector, ServerName<'static>)> {
     let name = ServerName::try_from(centre.host.clone())
-        .map_err(|_| Error::Store("read smpp.host: expected a host name or an address".into()))?;
+        .map_err(|_| Error::Store("read host: expected a host name or an address".into()))?;
     let trusted = match &centre.ca_file {
         Some(path) => given(path)?,
         None => of_the_system()?,
@@ -60,7 +60,7 @@ fn secured(centre: &SmppCentre) -> Result<(TlsConnector, ServerName<'static>)> {
 }
 
 fn given(path: &Path) -> Result<RootCertStore> {
-    let failed = |cause: String| Error::Store(format!("read smpp.ca_file {}: {cause}", path.display()));
+    let failed = |cause: String| Error::Store(format!("read ca_file {}: {cause}", path.display()));
     let mut trusted = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))? {
         let certificate = certificate.map_err(|error| failed(error.to_string()))?;
@@ -73,9 +73,7 @@ fn of_the_system() -> Result<RootCertStore> {
     let mut trusted = RootCertStore::empty();
     trusted.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if trusted.is_empty() {
-        return Err(Error::Store(
-            "find certificates the system trusts: there are none, set smpp.ca_file".into(),
-        ));
+        return Err(Error::Store("find certificates the system trusts: there are none, set ca_file".into()));
     }
     Ok(trusted)
 }

@@ -17,7 +17,7 @@ const LONGEST: usize = 64 * 1024;
 /// What came from the centre.
 pub(super) enum Arrival {
     /// A PDU.
-    Command(Command),
+    Command(Box<Command>),
     /// A PDU whose body we cannot read.
     Unreadable {
         /// What it is.
@@ -73,7 +73,7 @@ fn read(mut frame: BytesMut) -> Arrival {
     let (id, _status, sequence) = (header.get_u32(), header.get_u32(), header.get_u32());
     let length = frame.len();
     match Command::decode(&mut frame, length) {
-        Ok((command, _)) => Arrival::Command(command),
+        Ok((command, _)) => Arrival::Command(Box::new(command)),
         Err(_) => Arrival::Unreadable { id: id.into(), sequence },
     }
 }

@@ -145,7 +145,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Holder<S> {
         self.has_enquired = false;
         match arrival {
             Arrival::Command(command) if command.id().is_response() => {
-                self.answered(command);
+                self.answered(*command);
                 Ok(())
             }
             Arrival::Command(command) => self.reply(&command).await,

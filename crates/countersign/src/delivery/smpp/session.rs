@@ -5,7 +5,13 @@ use super::{
     dial::{Dial, Wire},
     link::{self, Link, NoAnswer, Rhythm},
     report::Report,
+    submission,
 };
+use crate::{
+    config::{delivery::smpp::SmppCentre, secret},
+    error::Result,
+};
+use countersign_core::Secret;
 use rusmpp::{CommandStatus, pdus::BindTransceiver};
 use std::time::Duration;
 use tokio::{
@@ -32,13 +38,13 @@ pub(super) enum State {
 
 /// One that keeps a session.
 pub(super) struct Keeper {
-    pub(super) name: String,
-    pub(super) dial: Dial,
-    pub(super) bind: BindTransceiver,
-    pub(super) rhythm: Rhythm,
-    pub(super) pauses: Pauses,
-    pub(super) reports: mpsc::Sender<Report>,
-    pub(super) state: watch::Sender<State>,
+    name: String,
+    dial: Dial,
+    bind: BindTransceiver,
+    rhythm: Rhythm,
+    pauses: Pauses,
+    reports: mpsc::Sender<Report>,
+    state: watch::Sender<State>,
 }
 
 /// Why there is no session.
@@ -60,6 +66,31 @@ impl Fault {
 }
 
 impl Keeper {
+    /// Reads what the configuration says about the session.
+    pub(super) fn of(
+        centre: &SmppCentre,
+        reports: mpsc::Sender<Report>,
+        state: watch::Sender<State>,
+    ) -> Result<Self> {
+        let password = secret::read("password", centre.password.as_ref(), centre.password_file.as_deref())?;
+        let password = password.unwrap_or_else(|| Secret::new(String::new()));
+        Ok(Self {
+            name: centre.name.clone(),
+            dial: Dial::to(centre)?,
+            bind: submission::bind(centre, &password)?,
+            rhythm: Rhythm {
+                answer: Duration::from_secs(centre.timeout_seconds),
+                silence: Duration::from_secs(centre.enquire_link_seconds),
+            },
+            pauses: Pauses::new(
+                Duration::from_secs(centre.reconnect_seconds),
+                Duration::from_secs(centre.reconnect_max_seconds),
+            ),
+            reports,
+            state,
+        })
+    }
+
     /// Keeps the session, for as long as this is polled.
     pub(super) async fn keep(mut self) {
         loop {
@@ -125,7 +156,7 @@ impl Keeper {
 }
 
 /// Growing pauses, with jitter so that many servers do not come back at once.
-pub(super) struct Pauses {
+struct Pauses {
     first: Duration,
     longest: Duration,
     next: Duration,
@@ -133,7 +164,7 @@ pub(super) struct Pauses {
 
 impl Pauses {
     /// Makes pauses from `first` to `longest`.
-    pub(super) fn new(first: Duration, longest: Duration) -> Self {
+    fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, next: first }
     }
 

@@ -50,7 +50,7 @@ impl Envelope {
     pub(super) fn of(centre: &SmppCentre) -> Result<Self, Invalid> {
         Ok(Self {
             source: Address::of(centre)?,
-            service_type: octets("smpp.service_type", &centre.service_type)?,
+            service_type: octets(centre, "service_type", &centre.service_type)?,
             wants_receipts: centre.receipts,
         })
     }
@@ -82,7 +82,7 @@ impl Address {
         Ok(Self {
             ton: centre.sender_ton.map_or(ton, Ton::from),
             npi: centre.sender_npi.map_or(npi, Npi::from),
-            address: octets("smpp.sender", sender.strip_prefix('+').unwrap_or(sender))?,
+            address: octets(centre, "sender", sender.strip_prefix('+').unwrap_or(sender))?,
         })
     }
 }
@@ -105,18 +105,22 @@ fn destination(phone: &Phone) -> COctetString<1, 21> {
 /// Writes who we are. Copies of the password in the session's buffers are not wiped.
 pub(super) fn bind(centre: &SmppCentre, password: &Secret<String>) -> Result<BindTransceiver, Invalid> {
     Ok(BindTransceiver::builder()
-        .system_id(octets("smpp.system_id", &centre.system_id)?)
-        .password(octets("smpp.password", password.expose())?)
-        .system_type(octets("smpp.system_type", &centre.system_type)?)
+        .system_id(octets(centre, "system_id", &centre.system_id)?)
+        .password(octets(centre, "password", password.expose())?)
+        .system_type(octets(centre, "system_type", &centre.system_type)?)
         .interface_version(InterfaceVersion::Smpp3_4)
         .build())
 }
 
 /// Reads a text of the configuration; names what is wrong with it, never the text, which may be a password.
-fn octets<const MOST: usize>(field: &str, text: &str) -> Result<COctetString<1, MOST>, Invalid> {
-    let refusal =
-        |_: COctetStringError| Invalid::new(field, format!("expected at most {} ASCII characters", MOST - 1));
-    text.parse().map_err(refusal)
+fn octets<const MOST: usize>(
+    centre: &SmppCentre,
+    member: &str,
+    text: &str,
+) -> Result<COctetString<1, MOST>, Invalid> {
+    let field = || format!("{}.{member}", centre.name);
+    let expected = || format!("expected at most {} ASCII characters", MOST - 1);
+    text.parse().map_err(|_: COctetStringError| Invalid::new(field(), expected()))
 }
 
 /// Returns how long the centre may try; `None` if the message has expired.
@@ -168,9 +172,10 @@ mod tests {
 
     #[test]
     fn what_the_protocol_has_no_room_for_is_refused_without_being_quoted() {
-        let centre = SmppCentre { system_id: "countersign".into(), ..SmppCentre::default() };
+        let centre =
+            SmppCentre { name: "centre".into(), system_id: "countersign".into(), ..SmppCentre::default() };
         let refusal = bind(&centre, &Secret::new("correct horse".into())).expect_err("too long").to_string();
 
-        assert_eq!(refusal, "smpp.password: expected at most 8 ASCII characters");
+        assert_eq!(refusal, "centre.password: expected at most 8 ASCII characters");
     }
 }

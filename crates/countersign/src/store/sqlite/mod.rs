@@ -51,9 +51,9 @@ impl Sqlite {
         Ok(Arc::new(Self { writer, readers, memory, fsync }))
     }
 
-    /// Tells whether a directory has a store. Opening would make one.
+    /// Tells whether a directory has a store. Opening would make one, also out of an empty file.
     pub fn exists(directory: &Path) -> bool {
-        directory.join(directory::DATABASE).exists()
+        directory.join(directory::DATABASE).metadata().is_ok_and(|file| file.len() > 0)
     }
 
     /// Brings the store in a directory to the present schema without serving from it; returns the names of the

@@ -181,7 +181,7 @@ async fn a_lost_session_is_taken_up_again() {
 
     assert_eq!(lost, later("the session with the message centre was lost before it answered"));
     assert_eq!(again, receipt("m2"));
-    assert_eq!(peer.events("bind").len(), 2);
+    peer.wait_for("bind", 2).await;
 }
 
 #[tokio::test]
@@ -333,6 +333,23 @@ async fn stopping_takes_leave() {
 }
 
 #[tokio::test]
+async fn what_the_protocol_has_no_room_for_fails_the_start() {
+    let (reports, _) = mpsc::channel(1);
+    let refusal = |more: &str| {
+        let started = Smpp::start(&centre(2775, more), Clock::System, reports.clone());
+        started.expect_err(more).to_string()
+    };
+
+    assert_eq!(refusal("password = 'correct horse'"), "centre.password: expected at most 8 ASCII characters");
+    assert_eq!(
+        refusal("service_type = 'codes!'"),
+        "centre.service_type: expected at most 5 ASCII characters"
+    );
+    assert!(refusal("password_file = '/nowhere'").starts_with("read password_file /nowhere: "));
+    assert!(refusal("ca_file = '/nowhere'").starts_with("read ca_file /nowhere: "));
+}
+
+#[tokio::test]
 async fn only_text_messages_are_taken() {
     let peer = Peer::start(&[]);
     let session = Session::with(&peer, "");
@@ -355,10 +372,11 @@ async fn neither_logs_nor_errors_show_password_code_or_number() {
     let refused = session.send("Your code is 864209").await;
     let taken = session.smpp.send(&session.message("+4915112345679", "Your code is 864209")).await;
     peer.wait_for("deliver_sm_resp", 1).await;
-    let refusing = Session::open(&self::centre(peer.port, "password = 'hunter43'"), 1).send("864209").await;
     session.smpp.stop().await;
+    let refusing = Session::open(&self::centre(peer.port, "password = 'hunter43'"), 1).send("864209").await;
 
     assert!(logs.text().contains("SMPP session with centre is up"), "{}", logs.text());
+    assert!(refusing.as_ref().is_err_and(|failure| failure.reason().contains("refused to bind")));
     for shown in [logs.text(), format!("{centre:?} {:?} {refused:?} {taken:?} {refusing:?}", session.smpp)] {
         for secret in ["hunter4", "864209", "491511234567"] {
             assert!(!shown.contains(secret), "{secret} in {shown}");
