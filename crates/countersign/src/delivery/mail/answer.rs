@@ -51,7 +51,6 @@ impl Refused {
     }
 
     /// Returns the failure of an attempt that had no recipient yet.
-    #[expect(clippy::needless_pass_by_value, reason = "made for map_err")]
     pub(super) fn before_any_mail(self) -> Failure {
         Failure::Temporary(self.reason(|words| shortened(words.split_whitespace())))
     }

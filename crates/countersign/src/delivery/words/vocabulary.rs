@@ -52,7 +52,7 @@ pub(super) fn files(path: &Path) -> Result<Folder> {
         if name.starts_with('.') {
             continue;
         }
-        let is_language = name.strip_suffix(".toml").is_some_and(|tag| is_tag(tag));
+        let is_language = name.strip_suffix(".toml").is_some_and(is_tag);
         if !is_language && !layout::is_layout(&name) {
             return Err(failed(
                 &file,
