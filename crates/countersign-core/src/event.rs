@@ -87,6 +87,10 @@ actions! {
     FactorResynchronised = "factor.resynchronised",
     /// A code was sent.
     ChallengeSent = "challenge.sent",
+    /// A message that could not be delivered is sent again.
+    DeliveryRetried = "delivery.retried",
+    /// A message was sent to see whether a channel works.
+    DeliveryTested = "delivery.tested",
     /// All of a person's factors and codes were deleted.
     FactorReset = "factor.reset",
     /// A set of recovery codes replaced the one before.
@@ -410,9 +414,9 @@ impl Journal {
         Ok(std::mem::take(&mut self.parcels))
     }
 
-    /// Tells whether nothing happened.
+    /// Tells whether nothing happened, and nobody is to be told of anything.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.records.is_empty() && self.messages.is_empty() && self.parcels.is_empty()
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod attempt;
 pub mod challenge;
 pub mod client;
+pub mod delivery;
 pub mod destination;
 pub mod enrolment;
 pub mod event;

@@ -237,7 +237,7 @@ impl Organisation {
         self.clients.iter_mut().find(|client| client.id == id).ok_or(Refusal::NoSuchClient)
     }
 
-    fn record(&mut self, call: &Call, note: Note) {
+    pub(crate) fn record(&mut self, call: &Call, note: Note) {
         self.updated_at = call.now;
         self.journal.record(&mut self.audit_head, Subject::Organisation(self.id), self.id, call, note);
     }

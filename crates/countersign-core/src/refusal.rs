@@ -84,6 +84,9 @@ pub enum Refusal {
     /// The same request id was given with a different attempt.
     #[error("this request id was used with another attempt")]
     RequestIdReused,
+    /// Only a dead letter whose time has not run out is sent again.
+    #[error("the delivery is {0}; only failed ones whose time has not run out are sent again")]
+    NotRetriable(&'static str),
     /// The person is disabled.
     #[error("the person is disabled")]
     UserDisabled,
