@@ -1,23 +1,27 @@
 //! The store: the only code that commits, and the only place with SQL.
 //!
 //! One primitive changes the world: [`Store::change`] loads a person's document, runs a pure function on it, and commits
-//! the new document with its audit events in one atomic, durable commit, guarded by the document's version. Nothing is
-//! answered before the commit. The function may run more than once, so it has no side effect.
+//! the new document with its audit events and messages in one atomic, durable commit, guarded by the document's version.
+//! Nothing is answered before the commit. The function may run more than once, so it has no side effect.
 //!
 //! Each engine is a concrete type with these same operations; the suites in `tests/it/store` run on each.
 
+mod outbox;
 pub mod sqlite;
+
+pub use outbox::{ChannelGauges, Claimed, Delivery, DeliveryFilter, DeliveryState, Settlement};
 
 use crate::error::Result;
 use countersign_core::{
-    Action, ClientId, Handle, Organisation, OrganisationId, Refusal, Timestamp, User, UserId,
+    Action, ChallengeId, Channel, ClientId, DeliveryId, Handle, Organisation, OrganisationId, Refusal,
+    Timestamp, User, UserId,
     event::{ChainHead, Event, Hash, Subject},
     lock::Method,
     role::Role,
     user::Status,
 };
 use sqlite::Sqlite;
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Duration};
 use uuid::Uuid;
 
 /// The store. Cheap to clone.
@@ -117,7 +121,8 @@ impl Store {
     /// Changes a person of an organisation; `Error::NotFound("user")` if there is none there.
     ///
     /// An `Err` of `decide` commits nothing. If `decide` recorded no event, nothing is written, but the answer still waits
-    /// for everything decided before it to be durable.
+    /// for everything decided before it to be durable. Messages that `decide` posted go into the outbox with the document;
+    /// `Refusal::TooSoon` if a destination gets too many of them. Those it left unsealed are an `Error::Internal`.
     pub async fn change<T: Send + 'static>(
         &self,
         organisation: OrganisationId,
@@ -266,6 +271,113 @@ impl Store {
         engine!(self, engine => engine.forget_revocations(now).await)
     }
 
+    /// Claims up to `limit` messages of a channel that are due, for as long as the lease: nobody else gets them until then.
+    /// Those that must not be sent any more are settled as expired instead.
+    ///
+    /// Whose claim ran out before they were settled may be sent twice; they are counted as interrupted.
+    pub async fn claim(
+        &self,
+        channel: Channel,
+        now: Timestamp,
+        lease: Duration,
+        limit: usize,
+    ) -> Result<Vec<Claimed>> {
+        engine!(self, engine => engine.claim(channel, now, lease, limit).await)
+    }
+
+    /// Says what an attempt led to; false, and nothing changed, if the claim had run out and somebody else took it.
+    pub async fn settle(&self, claimed: &Claimed, settlement: Settlement, now: Timestamp) -> Result<bool> {
+        engine!(self, engine => engine.settle(claimed, settlement, now).await)
+    }
+
+    /// Frees the claims of processes that are known to be gone, and counts them as interrupted; returns how many.
+    pub async fn release_claims(&self) -> Result<usize> {
+        engine!(self, engine => engine.release_claims().await)
+    }
+
+    /// Returns when the next message of a channel is due; `None` if none waits.
+    pub async fn next_due(&self, channel: Channel) -> Result<Option<Timestamp>> {
+        engine!(self, engine => engine.next_due(channel).await)
+    }
+
+    /// Returns when the oldest message that waits on a channel was posted.
+    pub async fn oldest_queued(&self, channel: Channel) -> Result<Option<Timestamp>> {
+        engine!(self, engine => engine.oldest_queued(channel).await)
+    }
+
+    /// Waits until a message of a channel was posted here. May return without one.
+    pub async fn posted(&self, channel: Channel) {
+        engine!(self, engine => engine.posted(channel).await);
+    }
+
+    /// Returns a page of an organisation's deliveries, newest first.
+    pub async fn deliveries(
+        &self,
+        organisation: OrganisationId,
+        filter: &DeliveryFilter,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<Delivery>> {
+        engine!(self, engine => engine.deliveries(organisation, filter, after, limit).await)
+    }
+
+    /// Returns a delivery of an organisation.
+    pub async fn delivery(&self, organisation: OrganisationId, id: DeliveryId) -> Result<Option<Delivery>> {
+        engine!(self, engine => engine.delivery(organisation, id).await)
+    }
+
+    /// Returns the newest delivery with the code of a person's challenge.
+    pub async fn delivery_of_challenge(
+        &self,
+        organisation: OrganisationId,
+        user: UserId,
+        challenge: ChallengeId,
+    ) -> Result<Option<Delivery>> {
+        engine!(self, engine => engine.delivery_of_challenge(organisation, user, challenge).await)
+    }
+
+    /// Has a dead letter to a person sent again, in one commit with what `record` notes in their document.
+    ///
+    /// `Error::NotFound("delivery")` if the person has no such delivery, `Refusal::NotRetriable` if it is not a dead letter
+    /// or its time has run out.
+    pub async fn requeue(
+        &self,
+        organisation: OrganisationId,
+        user: UserId,
+        id: DeliveryId,
+        now: Timestamp,
+        record: impl FnMut(&mut User) -> Result<(), Refusal> + Send + 'static,
+    ) -> Result<Delivery> {
+        engine!(self, engine => engine.requeue(organisation, user, id, now, record).await)
+    }
+
+    /// Like [`Store::requeue`], for a delivery that is nobody's, or somebody's who is no longer there.
+    pub async fn requeue_of_organisation(
+        &self,
+        organisation: OrganisationId,
+        id: DeliveryId,
+        now: Timestamp,
+        record: impl FnMut(&mut Organisation) -> Result<(), Refusal> + Send + 'static,
+    ) -> Result<Delivery> {
+        engine!(self, engine => engine.requeue_of_organisation(organisation, id, now, record).await)
+    }
+
+    /// Notes what a provider said later of a message it took.
+    pub async fn report(&self, provider: String, reference: String, report: String) -> Result<()> {
+        engine!(self, engine => engine.report(provider, reference, report).await)
+    }
+
+    /// Forgets up to `limit` deliveries that were settled before a time; returns how many.
+    pub async fn prune_deliveries(&self, before: Timestamp, limit: usize) -> Result<usize> {
+        engine!(self, engine => engine.prune_deliveries(before, limit).await)
+    }
+
+    /// Forgets up to `limit` destinations that nothing was sent to for so long that it does not matter any more; returns
+    /// how many.
+    pub async fn forget_destinations(&self, now: Timestamp, limit: usize) -> Result<usize> {
+        engine!(self, engine => engine.forget_destinations(now, limit).await)
+    }
+
     /// Returns a value of the installation (keys, canary), `None` if it was never set.
     pub async fn meta(&self, name: &'static str) -> Result<Option<Vec<u8>>> {
         engine!(self, engine => engine.meta(name).await)
@@ -318,6 +430,8 @@ pub struct Gauges {
     pub fsync_seconds: f64,
     /// Bytes in the write-ahead log.
     pub wal_bytes: u64,
+    /// Messages, by channel in the order of [`Channel::ALL`].
+    pub channels: [ChannelGauges; Channel::ALL.len()],
 }
 
 /// What a document's index columns hold: derived here and nowhere else.

@@ -7,6 +7,7 @@ use crate::{
 use countersign_core::Invalid;
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// The place of a list's last item in the order of its index. Each order is a variant, so that a cursor of one list is
 /// not taken for a place in another.
@@ -26,6 +27,8 @@ pub(super) enum Cursor {
     OrganisationHead(i64),
     /// Claimed heads: those of people.
     UserHead(i64),
+    /// Deliveries, newest first.
+    Delivery(Uuid),
 }
 
 impl Cursor {

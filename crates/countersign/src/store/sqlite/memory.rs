@@ -2,11 +2,16 @@
 //!
 //! Nobody else writes to the database, so what is noted after each commit stays true.
 
-use countersign_core::{ClientId, Organisation, OrganisationId, Timestamp};
+use crate::store::{ChannelGauges, DeliveryState};
+use countersign_core::{Channel, ClientId, Organisation, OrganisationId, Timestamp};
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 /// What a commit changes in memory.
@@ -17,13 +22,31 @@ pub(super) enum Effect {
     Revoked(Uuid, Timestamp),
     /// Revocations of tokens that expired by then are forgotten.
     Forgotten(Timestamp),
+    /// Something happened to a message of this channel.
+    Outbox(Channel, Happened),
 }
 
-/// Organisations that were asked for, and all revoked tokens.
+/// What happened to a message.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Happened {
+    /// It waits to be sent.
+    Posted,
+    /// It came to an end.
+    Settled(DeliveryState),
+    /// An attempt failed; it waits for the next one.
+    Retried,
+    /// An attempt of which nobody knows the end was given up.
+    Interrupted,
+    /// A dead letter waits to be sent again.
+    Requeued,
+}
+
+/// Organisations that were asked for, all revoked tokens, and what waits to be sent.
 #[derive(Default)]
 pub(super) struct Memory {
     organisations: RwLock<Organisations>,
     revoked: RwLock<HashMap<Uuid, Timestamp>>,
+    outbox: [Outbox; Channel::ALL.len()],
 }
 
 #[derive(Default)]
@@ -34,9 +57,9 @@ struct Organisations {
 }
 
 impl Memory {
-    /// Begins with the revocations the database holds.
-    pub(super) fn new(revoked: HashMap<Uuid, Timestamp>) -> Self {
-        Self { revoked: RwLock::new(revoked), ..Self::default() }
+    /// Begins with the revocations the database holds, and how many messages wait on each channel.
+    pub(super) fn new(revoked: HashMap<Uuid, Timestamp>, queued: [u64; Channel::ALL.len()]) -> Self {
+        Self { revoked: RwLock::new(revoked), outbox: queued.map(Outbox::new), ..Self::default() }
     }
 
     /// Notes what a commit changed.
@@ -48,6 +71,7 @@ impl Memory {
                     write(&self.revoked).insert(token, expires_at);
                 }
                 Effect::Forgotten(now) => write(&self.revoked).retain(|_, expires_at| *expires_at > now),
+                Effect::Outbox(channel, happened) => self.outbox(channel).note(happened),
             }
         }
     }
@@ -78,6 +102,82 @@ impl Memory {
     /// Tells whether a token is revoked.
     pub(super) fn is_revoked(&self, token: Uuid) -> bool {
         read(&self.revoked).contains_key(&token)
+    }
+
+    /// Returns what is known of a channel's messages.
+    pub(super) fn outbox(&self, channel: Channel) -> &Outbox {
+        &self.outbox[channel as usize]
+    }
+}
+
+/// What is known of a channel's messages without looking at them.
+#[derive(Default)]
+pub(super) struct Outbox {
+    bell: Notify,
+    queued: AtomicU64,
+    sent: AtomicU64,
+    failed: AtomicU64,
+    expired: AtomicU64,
+    superseded: AtomicU64,
+    retried: AtomicU64,
+    interrupted: AtomicU64,
+}
+
+impl Outbox {
+    fn new(queued: u64) -> Self {
+        Self { queued: AtomicU64::new(queued), ..Self::default() }
+    }
+
+    /// Counts, and rings if there is something to send.
+    fn note(&self, happened: Happened) {
+        match happened {
+            Happened::Posted | Happened::Requeued => {
+                self.queued.fetch_add(1, Relaxed);
+                self.bell.notify_one();
+            }
+            Happened::Retried => drop(self.retried.fetch_add(1, Relaxed)),
+            Happened::Interrupted => {
+                self.interrupted.fetch_add(1, Relaxed);
+                self.bell.notify_one();
+            }
+            Happened::Settled(state) => {
+                self.queued.fetch_sub(1, Relaxed);
+                self.settled(state).fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    fn settled(&self, state: DeliveryState) -> &AtomicU64 {
+        match state {
+            DeliveryState::Queued => &self.retried,
+            DeliveryState::Sent => &self.sent,
+            DeliveryState::Failed => &self.failed,
+            DeliveryState::Expired => &self.expired,
+            DeliveryState::Superseded => &self.superseded,
+        }
+    }
+
+    /// Returns what rings when there is something to send.
+    pub(super) fn bell(&self) -> &Notify {
+        &self.bell
+    }
+
+    /// Returns how many messages wait or are being sent.
+    pub(super) fn queued(&self) -> u64 {
+        self.queued.load(Relaxed)
+    }
+
+    /// Returns what the metrics show.
+    pub(super) fn gauges(&self) -> ChannelGauges {
+        ChannelGauges {
+            queued: self.queued(),
+            sent: self.sent.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            expired: self.expired.load(Relaxed),
+            superseded: self.superseded.load(Relaxed),
+            retried: self.retried.load(Relaxed),
+            interrupted: self.interrupted.load(Relaxed),
+        }
     }
 }
 

@@ -7,11 +7,14 @@ mod audit;
 mod checkpoints;
 mod connection;
 mod cursor;
+mod deliveries;
+mod destinations;
 mod directory;
 mod failure;
 mod memory;
 mod meta;
 mod organisations;
+mod outbox;
 mod readers;
 mod revocations;
 mod schema;
@@ -20,6 +23,7 @@ mod users;
 mod writer;
 
 use crate::{error::Result, store::Gauges};
+use countersign_core::Channel;
 use directory::Directory;
 use memory::Memory;
 use readers::Readers;
@@ -45,7 +49,8 @@ impl Sqlite {
         let connection = connection::writer(&directory.database())?;
         schema::migrate(&connection)?;
 
-        let memory = Arc::new(Memory::new(revocations::load(&connection)?));
+        let memory =
+            Arc::new(Memory::new(revocations::load(&connection)?, outbox::count_queued(&connection)?));
         let readers = Readers::open(&directory.database())?;
         let writer = Writer::start(connection, directory, Arc::clone(&memory))?;
         Ok(Arc::new(Self { writer, readers, memory, fsync }))
@@ -65,7 +70,11 @@ impl Sqlite {
 
     /// See [`crate::store::Store::gauges`].
     pub fn gauges(&self) -> Gauges {
-        Gauges { fsync_seconds: self.fsync.as_secs_f64(), ..self.writer.gauges() }
+        Gauges {
+            fsync_seconds: self.fsync.as_secs_f64(),
+            channels: Channel::ALL.map(|channel| self.memory.outbox(channel).gauges()),
+            ..self.writer.gauges()
+        }
     }
 
     /// See [`crate::store::Store::close`].
@@ -86,8 +95,14 @@ mod tests {
     fn every_reading_is_answered_from_an_index() {
         let connection = Connection::open_in_memory().unwrap();
         schema::migrate(&connection).unwrap();
-        let readings =
-            [&users::READINGS[..], &organisations::READINGS, &audit::READINGS, &checkpoints::READINGS];
+        let readings = [
+            &users::READINGS[..],
+            &organisations::READINGS,
+            &audit::READINGS,
+            &checkpoints::READINGS,
+            &outbox::READINGS,
+            &deliveries::READINGS,
+        ];
 
         for sql in readings.concat() {
             let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();

@@ -4,6 +4,7 @@ use super::{
     Sqlite, audit,
     cursor::{Cursor, page, rows_for},
     memory::Effect,
+    outbox,
     users::overtaken,
     writer::Batch,
 };
@@ -79,15 +80,20 @@ impl Sqlite {
         organisation: OrganisationId,
         mut decide: impl FnMut(&mut Organisation) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T> {
-        self.writer
-            .commit(move |batch| {
-                let mut held = load(batch, organisation)?.ok_or(Error::NotFound("organisation"))?;
-                let outcome = decide(&mut held.organisation)?;
-                replace(batch, held)?;
-                Ok(outcome)
-            })
-            .await
+        self.writer.commit(move |batch| change(batch, organisation, &mut decide)).await
     }
+}
+
+/// Decides on the document and commits what it became.
+pub(super) fn change<T>(
+    batch: &Batch<'_>,
+    organisation: OrganisationId,
+    decide: &mut impl FnMut(&mut Organisation) -> Result<T, Refusal>,
+) -> Result<T> {
+    let mut held = load(batch, organisation)?.ok_or(Error::NotFound("organisation"))?;
+    let outcome = decide(&mut held.organisation)?;
+    replace(batch, held)?;
+    Ok(outcome)
 }
 
 /// An organisation as its row holds it, with what guards the row.
@@ -148,6 +154,7 @@ const LIST: &str = "SELECT pk, body FROM organisations WHERE pk > ?1 ORDER BY pk
 /// Adds an organisation with its first events.
 pub(super) fn insert(batch: &Batch<'_>, mut organisation: Organisation) -> Result<Arc<Organisation>> {
     let records = organisation.take_records();
+    let messages = outbox::check(batch, organisation.take_parcels())?;
     batch
         .prepare_cached(
             "INSERT INTO organisations (id, slug_key, version, audit_row, body) VALUES (?1, ?2, 1, ?3, ?4)",
@@ -160,6 +167,7 @@ pub(super) fn insert(batch: &Batch<'_>, mut organisation: Organisation) -> Resul
         ])?;
     list_clients(batch, &organisation, &BTreeSet::new())?;
     audit::append(batch, &records, None)?;
+    messages.post(batch)?;
     let organisation = Arc::new(organisation);
     batch.after_commit(Effect::Organisation(Arc::clone(&organisation), 1));
     Ok(organisation)
@@ -172,6 +180,7 @@ pub(super) fn replace(batch: &Batch<'_>, held: Held) -> Result<()> {
         return Ok(());
     }
     let records = organisation.take_records();
+    let messages = outbox::check(batch, organisation.take_parcels())?;
     let version = batch
         .prepare_cached(
             "UPDATE organisations SET version = version + 1, slug_key = ?3, audit_row = ?4, body = ?5
@@ -191,6 +200,7 @@ pub(super) fn replace(batch: &Batch<'_>, held: Held) -> Result<()> {
         .ok_or_else(|| overtaken("change organisation"))?;
     list_clients(batch, &organisation, &clients)?;
     audit::append(batch, &records, previous)?;
+    messages.post(batch)?;
     batch.after_commit(Effect::Organisation(Arc::new(organisation), version));
     Ok(())
 }

@@ -14,8 +14,10 @@ struct Migration {
 }
 
 /// All migrations; a migration's number is its place from 1.
-const MIGRATIONS: &[Migration] =
-    &[Migration { name: "0001_documents", sql: include_str!("migrations/0001_documents.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { name: "0001_documents", sql: include_str!("migrations/0001_documents.sql") },
+    Migration { name: "0002_outbox", sql: include_str!("migrations/0002_outbox.sql") },
+];
 
 impl Migration {
     fn checksum(&self) -> [u8; 32] {

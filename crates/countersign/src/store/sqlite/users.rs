@@ -3,7 +3,7 @@
 use super::{
     Sqlite, audit,
     cursor::{Cursor, page, rows_for},
-    organisations,
+    organisations, outbox,
     writer::Batch,
 };
 use crate::{
@@ -116,10 +116,12 @@ pub(super) fn create(
         return Err(Error::Internal(format!("create user: {} belongs to another organisation", user.id)));
     }
     let records = user.take_records();
+    let messages = outbox::check(batch, user.take_parcels())?;
 
     // First, because it may find a name taken and then nothing else may have been written.
     insert(batch, &user, audit::newest_after(batch, &records, None))?;
     audit::append(batch, &records, None)?;
+    messages.post(batch)?;
     organisations::replace(batch, held)?;
     Ok(user)
 }
@@ -219,6 +221,7 @@ fn read(row: &Row<'_>, column: usize) -> Result<User> {
 fn replace(batch: &Batch<'_>, held: Held) -> Result<()> {
     let Held { pk, version, audit_row: previous, columns: before, mut user } = held;
     let records = user.take_records();
+    let messages = outbox::check(batch, user.take_parcels())?;
     let audit_row = audit::newest_after(batch, &records, previous);
     let columns = IndexColumns::of(&user);
 
@@ -231,7 +234,8 @@ fn replace(batch: &Batch<'_>, held: Held) -> Result<()> {
     if !replaced {
         return Err(overtaken("change user"));
     }
-    audit::append(batch, &records, previous)
+    audit::append(batch, &records, previous)?;
+    messages.post(batch)
 }
 
 /// Replaces the document if nobody did so since `version`; false when somebody did. Touches no index.

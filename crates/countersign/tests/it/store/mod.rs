@@ -4,13 +4,15 @@
 
 mod conformance;
 mod model;
+mod outbox;
+mod outbox_model;
 mod race;
 mod sqlite;
 
 use countersign::store::Store;
 use countersign_core::{
-    Attempt, Code, FactorId, Keyring, Organisation, OrganisationId, Policy, Secret, Timestamp, User, UserId,
-    Verdict,
+    Attempt, Code, DeliveryId, FactorId, Keyring, Locale, Organisation, OrganisationId, Policy, Refusal,
+    Secret, Timestamp, User, UserId, Verdict,
     attempt::{RequestId, Target},
     enrolment::seal_secret,
     event::Call,
@@ -22,6 +24,7 @@ use countersign_core::{
         scratch::ScratchCode,
     },
     keyring::{Binding, KeyError, KeyId, Sealed, TAG_BYTES, Tag},
+    message::Sender,
     profile::{DisplayName, Email, Label, Username},
     role::{Role, Roles},
     user::NewUser,
@@ -44,6 +47,9 @@ trait Engine: Sized {
 
     /// Makes a person's document unreadable, behind the store's back.
     async fn damage(&self, user: UserId);
+
+    /// Tells whether the words of a message are still kept.
+    async fn has_letter(&self, id: DeliveryId) -> bool;
 }
 
 /// Runs functions of a suite as tests of their own on one engine.
@@ -191,6 +197,13 @@ impl Person {
     async fn document(&self) -> User {
         self.store.user(self.organisation, self.id).await.unwrap().unwrap()
     }
+}
+
+/// Drops the messages of a change, as an installation does that can send none.
+fn drop_messages(user: &mut User) -> Result<(), Refusal> {
+    let locale = Locale::default();
+    let sender = Sender { product: "Acme", locale: &locale, sends_notices: true };
+    user.seal_messages(sender, &OpenKeyring, |_| false)
 }
 
 fn attempt(code: &str, target: Target) -> Attempt {

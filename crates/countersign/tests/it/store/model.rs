@@ -1,6 +1,9 @@
 //! Random operations on the store and on a model of it: documents in a map, and a list of what was recorded.
 
-use super::{Engine, OpenKeyring, attempt, new_organisation, now, secret, totp_code, username, with_email};
+use super::{
+    Engine, OpenKeyring, attempt, drop_messages, new_organisation, now, secret, totp_code, username,
+    with_email,
+};
 use countersign::{
     error::{Error, Result},
     store::{Store, UserFilter},
@@ -161,7 +164,11 @@ impl Model {
             | Step::Verify { who, .. }
             | Step::Unlock { who } => {
                 let step = step.clone();
-                let decide = move |user: &mut User| decide(user, &step, &call);
+                let decide = move |user: &mut User| {
+                    let outcome = decide(user, &step, &call)?;
+                    drop_messages(user)?;
+                    Ok(outcome)
+                };
                 let found = store.change(organisation, id_of(who), decide.clone()).await;
                 (self.change(id_of(who), decide), found)
             }
@@ -279,6 +286,7 @@ fn admit(organisation: &mut Organisation, id: UserId, name: u8, call: &Call) -> 
     let sealed = seal_secret(&OpenKeyring, user.organisation, id, factor, &secret())?;
     let proof = Proof::Totp(Totp::new(&policy.totp, sealed));
     user.import(factor, Label::parse("label", "app")?, proof, &policy, call)?;
+    drop_messages(&mut user)?;
     Ok(user)
 }
 

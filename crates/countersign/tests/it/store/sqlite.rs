@@ -2,14 +2,14 @@
 
 use super::{
     Engine, Person, attempt, conformance::conformance, create, hotp_code, model::model, named, new_user_id,
-    now, organisation, race::race,
+    now, organisation, outbox::outbox, outbox_model::outbox_model, race::race,
 };
 use countersign::{
     error::{Error, Result},
     store::{Store, sqlite::Sqlite},
 };
 use countersign_core::{
-    ClientId, Kind, Organisation, OrganisationId, Refusal, User, UserId,
+    ClientId, DeliveryId, Kind, Organisation, OrganisationId, Refusal, User, UserId,
     attempt::Target,
     client::StoredSecret,
     keyring::{KeyId, TAG_BYTES, Tag},
@@ -31,6 +31,8 @@ use uuid::Uuid;
 conformance!(Embedded);
 race!(Embedded);
 model!(Embedded);
+outbox!(Embedded);
+outbox_model!(Embedded);
 
 /// The embedded engine in a directory that goes with it.
 pub(super) struct Embedded {
@@ -73,6 +75,11 @@ impl Engine for Embedded {
     async fn reopen(self) -> Self {
         self.store.close().await;
         Self::open(self.directory)
+    }
+
+    async fn has_letter(&self, id: DeliveryId) -> bool {
+        let sql = "SELECT body IS NOT NULL FROM deliveries WHERE id = ?1";
+        self.look().query_row(sql, [id.uuid().into_bytes()], |row| row.get(0)).unwrap()
     }
 
     async fn damage(&self, user: UserId) {
