@@ -9,6 +9,8 @@ use super::invalid;
 use crate::error::Result;
 use countersign_core::Channel;
 use development::{File, Log};
+use http::HttpProvider;
+use mail::SmtpServer;
 use serde::{Deserialize, Deserializer, de};
 use smpp::SmppCentre;
 use std::{collections::BTreeSet, path::PathBuf};
@@ -24,6 +26,10 @@ pub struct Delivery {
     pub sms_origin: Option<String>,
     /// Hosts that may have private addresses, by name.
     pub allow_private: Vec<String>,
+    /// A file in PEM with authorities that HTTP providers may have their certificates from, beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// A proxy that HTTP providers are asked through.
+    pub proxy: Option<String>,
     /// Days for which deliveries can be looked at.
     pub keep_days: u32,
     /// Messages of one channel that are sent at the same time.
@@ -39,12 +45,16 @@ pub struct Delivery {
 /// One that takes messages and sends them on.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Provider {
+    /// A mail server.
+    Smtp(SmtpServer),
+    /// A provider of text messages or calls that is asked by HTTP.
+    Http(Box<HttpProvider>),
+    /// A message centre that speaks SMPP.
+    Smpp(SmppCentre),
     /// A file, for development.
     File(File),
     /// The log, for development.
     Log(Log),
-    /// A message centre that speaks SMPP.
-    Smpp(Box<SmppCentre>),
 }
 
 impl Default for Delivery {
@@ -53,6 +63,8 @@ impl Default for Delivery {
             templates: None,
             sms_origin: None,
             allow_private: Vec::new(),
+            ca_file: None,
+            proxy: None,
             keep_days: 30,
             concurrency: 8,
             mail: Vec::new(),
@@ -110,18 +122,22 @@ impl Provider {
     /// Returns what operators call it.
     pub fn name(&self) -> &str {
         match self {
+            Self::Smtp(server) => &server.name,
+            Self::Http(provider) => &provider.name,
+            Self::Smpp(centre) => &centre.name,
             Self::File(file) => &file.name,
             Self::Log(log) => &log.name,
-            Self::Smpp(centre) => &centre.name,
         }
     }
 
     /// Returns the countries whose numbers it takes; all if empty.
     pub fn countries(&self) -> &[String] {
         match self {
+            Self::Smtp(_) => &[],
+            Self::Http(provider) => &provider.countries,
+            Self::Smpp(centre) => &centre.countries,
             Self::File(file) => &file.countries,
             Self::Log(log) => &log.countries,
-            Self::Smpp(centre) => &centre.countries,
         }
     }
 
@@ -131,24 +147,26 @@ impl Provider {
         channel: Channel,
         environment: Environment,
     ) -> Result<(), (&'static str, &'static str)> {
-        if channel == Channel::Mail && !self.countries().is_empty() {
-            return Err(("countries", "is for numbers, mail has none"));
-        }
-        if self.is_for_development() && environment == Environment::Production {
-            return Err((
+        let is_country =
+            |code: &String| code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase());
+        match self {
+            Self::Smtp(_) if channel != Channel::Mail => Err(("type", "smtp is for mail")),
+            Self::Smpp(_) if channel != Channel::Sms => Err(("type", "smpp is for text messages")),
+            Self::Http(_) if channel == Channel::Mail => Err(("type", "http is for sms and voice")),
+            _ if channel == Channel::Mail && !self.countries().is_empty() => {
+                Err(("countries", "is for numbers, mail has none"))
+            }
+            _ if !self.countries().iter().all(is_country) => {
+                Err(("countries", "expected ISO 3166 codes such as \"DE\""))
+            }
+            Self::File(_) | Self::Log(_) if environment == Environment::Production => Err((
                 "type",
                 "file and log show codes to whoever reads them; set server.environment = \"development\" to use them",
-            ));
-        }
-        match self {
-            Self::Smpp(_) if channel != Channel::Sms => Err(("type", "smpp is for text messages")),
+            )),
+            Self::Smtp(server) => server.validate(),
             Self::Smpp(centre) => centre.validate(),
-            Self::File(_) | Self::Log(_) => Ok(()),
+            _ => Ok(()),
         }
-    }
-
-    fn is_for_development(&self) -> bool {
-        matches!(self, Self::File(_) | Self::Log(_))
     }
 }
 
@@ -157,10 +175,12 @@ impl<'de> Deserialize<'de> for Provider {
         let mut table = Table::deserialize(from)?;
         let kind = table.remove("type").ok_or_else(|| de::Error::missing_field("type"))?;
         match kind.as_str().unwrap_or_default() {
+            "smtp" => read(table).map(Self::Smtp),
+            "http" => read(table).map(Box::new).map(Self::Http),
+            "smpp" => read(table).map(Self::Smpp),
             "file" => read(table).map(Self::File),
             "log" => read(table).map(Self::Log),
-            "smpp" => read(table).map(|centre| Self::Smpp(Box::new(centre))),
-            _ => Err(de::Error::custom("type: expected file, log or smpp")),
+            _ => Err(de::Error::custom("type: expected smtp, http, smpp, file or log")),
         }
     }
 }
