@@ -4,6 +4,7 @@ use crate::{
     app::App,
     clock::Clock,
     config::Config,
+    delivery::{dispatch::Dispatch, worker::Worker},
     error::{Error, Result},
     http::{
         self, SharedApp, Web,
@@ -11,7 +12,7 @@ use crate::{
         tls::Reloading,
     },
     service::{
-        audit,
+        audit, deliveries,
         setup::{self, FirstCredentials},
     },
 };
@@ -40,6 +41,7 @@ pub struct Running {
     stop: oneshot::Sender<()>,
     serving: JoinHandle<std::io::Result<Drained>>,
     jobs: Vec<JoinHandle<()>>,
+    worker: Worker,
 }
 
 /// Starts the server. In an empty data directory it makes the first accounts and returns their credentials.
@@ -52,6 +54,8 @@ pub async fn start(config: Config, clock: Clock) -> Result<(Running, Option<Firs
 
     let app = Arc::new(App::open(config, clock).await?);
     let web = Web::new(Arc::clone(&app))?;
+    let dispatch = Dispatch::new(&app.config.delivery, &app.clock)?;
+    let worker = Worker::start(&app, dispatch).await?;
     // Last of what can fail: the credentials it returns are shown once, or never.
     let first = setup::initialise(&app).await?;
     let (stop, stopped) = oneshot::channel();
@@ -62,7 +66,7 @@ pub async fn start(config: Config, clock: Clock) -> Result<(Running, Option<Firs
     let limits = limits(&web);
     let jobs = jobs(&web, tls.clone());
     let serving = tokio::spawn(server::serve(listener, tls, http::router(web), limits, shutdown));
-    Ok((Running { address, app, stop, serving, jobs }, first))
+    Ok((Running { address, app, stop, serving, jobs, worker }, first))
 }
 
 /// The signals by which a process is asked to stop, SIGTERM and SIGINT, and SIGHUP, by which it must not end.
@@ -101,10 +105,12 @@ impl Running {
         self.stop().await
     }
 
-    /// Stops: no new requests, open ones finish, the audit trail is signed, the store is closed.
+    /// Stops: no new requests, open ones finish, messages that are being sent go out, the audit trail is signed, the store is
+    /// closed.
     pub async fn stop(self) -> Result<Drained> {
         let _ = self.stop.send(());
         let drained = self.serving.await.map_err(|error| Error::Internal(format!("serve: {error}")))?;
+        self.worker.stop().await;
         for job in self.jobs {
             job.abort();
             // It ends where it waits; what it had committed stays.
@@ -158,13 +164,13 @@ fn jobs(web: &Web, tls: Option<Reloading>) -> Vec<JoinHandle<()>> {
     let signing = Arc::clone(&web.app);
     let mut jobs = vec![
         tokio::spawn(async move { limits.sweep(SWEEP_INTERVAL).await }),
-        tokio::spawn(async move { keep_signing(&signing).await }),
+        tokio::spawn(async move { keep_house(&signing).await }),
     ];
     jobs.extend(tls.map(|tls| tokio::spawn(tls.watch(CERTIFICATE_INTERVAL))));
     jobs
 }
 
-async fn keep_signing(app: &App) {
+async fn keep_house(app: &App) {
     let mut ticks = interval_at(Instant::now() + CHECKPOINT_INTERVAL, CHECKPOINT_INTERVAL);
     loop {
         ticks.tick().await;
@@ -173,6 +179,9 @@ async fn keep_signing(app: &App) {
         }
         if let Err(error) = app.store.forget_revocations(app.clock.now()).await {
             tracing::error!("forget revocations: {error}");
+        }
+        if let Err(error) = deliveries::forget_old(app).await {
+            tracing::error!("forget old deliveries: {error}");
         }
     }
 }

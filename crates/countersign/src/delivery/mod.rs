@@ -5,10 +5,15 @@
 //! it ([`Receipt`]), or why not ([`Failure`]); everything else (when to try again, when to give up, whom to ask instead)
 //! is the worker's to decide.
 
+pub mod development;
+pub mod dispatch;
 pub mod http_provider;
 pub mod mail;
 pub mod outbound;
+pub mod provider;
+pub mod retry;
 pub mod routing;
+pub mod scrub;
 pub mod smpp;
 pub mod words;
 pub mod worker;
