@@ -3,9 +3,9 @@
 use crate::{
     config::{Log, LogFormat},
     error::{Error, Result},
-    store::Gauges,
+    store::{ChannelGauges, Gauges},
 };
-use countersign_core::Verdict;
+use countersign_core::{Channel, Timestamp, Verdict};
 use prometheus_client::{
     encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -13,7 +13,10 @@ use prometheus_client::{
 };
 use std::{
     io::IsTerminal,
-    sync::{Mutex, atomic::AtomicU64},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 use tracing_subscriber::EnvFilter;
@@ -47,6 +50,7 @@ pub struct Metrics {
     answers: [Counter; 5],
     durations: Histogram,
     store: StoreMetrics,
+    deliveries: [DeliveryMetrics; Channel::ALL.len()],
 }
 
 struct StoreMetrics {
@@ -83,6 +87,7 @@ impl Metrics {
             answers: CLASSES.map(|name| answers.get_or_create(&vec![("class", name)]).clone()),
             durations,
             store: StoreMetrics::register(&mut registry),
+            deliveries: DeliveryMetrics::register(&mut registry),
             registry: Mutex::new(registry),
         }
     }
@@ -107,9 +112,17 @@ impl Metrics {
         self.durations.observe(took.as_secs_f64());
     }
 
-    /// Writes everything in the OpenMetrics text format.
-    pub fn render(&self, gauges: &Gauges) -> Result<String> {
+    /// Writes everything in the OpenMetrics text format. `oldest` says of each channel since when its oldest message waits.
+    pub fn render(
+        &self,
+        gauges: &Gauges,
+        oldest: [Option<Timestamp>; Channel::ALL.len()],
+        now: Timestamp,
+    ) -> Result<String> {
         self.store.set(gauges);
+        for ((metrics, channel), oldest) in self.deliveries.iter().zip(&gauges.channels).zip(oldest) {
+            metrics.set(channel, oldest.map_or(Duration::ZERO, |oldest| oldest.until(now)));
+        }
         let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut text = String::new();
         encode(&mut text, &registry).map_err(|error| Error::Internal(format!("write metrics: {error}")))?;
@@ -146,5 +159,56 @@ impl StoreMetrics {
         self.wal_bytes.set(whole(gauges.wal_bytes));
         self.commit_seconds.set(gauges.last_commit_seconds);
         self.fsync_seconds.set(gauges.fsync_seconds);
+    }
+}
+
+/// What is counted of the messages of one channel. Never where they go.
+struct DeliveryMetrics {
+    queued: Gauge<i64>,
+    oldest: Gauge<f64, AtomicU64>,
+    outcomes: [Counter; OUTCOMES.len()],
+}
+
+const OUTCOMES: [&str; 6] = ["sent", "failed", "expired", "superseded", "retried", "interrupted"];
+
+impl DeliveryMetrics {
+    fn register(registry: &mut Registry) -> [Self; Channel::ALL.len()] {
+        let queued: Family<Labels, Gauge<i64>> = Family::default();
+        registry.register("deliveries_queued", "Messages that wait or are being sent", queued.clone());
+        let oldest: Family<Labels, Gauge<f64, AtomicU64>> = Family::default();
+        let help = "How long the oldest of them has waited";
+        registry.register_with_unit("deliveries_oldest", help, Unit::Seconds, oldest.clone());
+        let outcomes: Family<Labels, Counter> = Family::default();
+        registry.register(
+            "deliveries",
+            "What became of messages and attempts to send them",
+            outcomes.clone(),
+        );
+        Channel::ALL.map(|channel| {
+            let label = ("channel", channel.name());
+            Self {
+                queued: queued.get_or_create(&vec![label]).clone(),
+                oldest: oldest.get_or_create(&vec![label]).clone(),
+                outcomes: OUTCOMES
+                    .map(|outcome| outcomes.get_or_create(&vec![label, ("outcome", outcome)]).clone()),
+            }
+        })
+    }
+
+    fn set(&self, gauges: &ChannelGauges, oldest: Duration) {
+        self.queued.set(i64::try_from(gauges.queued).unwrap_or(i64::MAX));
+        self.oldest.set(oldest.as_secs_f64());
+        let counted = [
+            gauges.sent,
+            gauges.failed,
+            gauges.expired,
+            gauges.superseded,
+            gauges.retried,
+            gauges.interrupted,
+        ];
+        for (counter, count) in self.outcomes.iter().zip(counted) {
+            // The store counts; this shows what it counted.
+            counter.inner().store(count, Relaxed);
+        }
     }
 }

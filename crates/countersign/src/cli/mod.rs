@@ -10,6 +10,7 @@ mod client;
 mod completions;
 mod config;
 mod credentials;
+mod delivery;
 mod demo;
 mod doctor;
 mod emergency;
@@ -41,7 +42,7 @@ use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
 
 const AFTER_LONG_HELP: &str = "\
-Credentials for user, factor, client, org, verify, unlock, reset and audit list:
+Credentials for user, factor, client, org, verify, unlock, reset, delivery and audit list:
   COUNTERSIGN_TOKEN                            a token from `countersign login`, else
   COUNTERSIGN_CLIENT_ID + _CLIENT_SECRET       a service client, else
   COUNTERSIGN_USERNAME + _PASSWORD [+ _CODE]   a person, asked for the second factor
@@ -100,6 +101,8 @@ enum Command {
     /// Sign in once for several commands
     Login(login::Args),
 
+    /// Messages on their way: list, show, retry, test
+    Delivery(delivery::Args),
     /// The audit trail: list, verify
     Audit(audit::Args),
     /// The database: migrate
@@ -153,6 +156,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Client(args) => client::run(args).await,
         Command::Org(args) => org::run(args).await,
         Command::Login(args) => login::run(args).await,
+        Command::Delivery(args) => delivery::run(args).await,
         Command::Audit(args) => audit::run(args, inside::verify_audit).await,
         Command::Store(args) => store::run(args, inside::migrate).await,
         Command::Config(args) => config::run(args, inside::default_config).await,

@@ -181,6 +181,7 @@ impl From<Refusal> for Problem {
             Refusal::NoSuchClient => Self::new(S::NOT_FOUND, "client_not_found", detail),
             Refusal::WrongState(_) => Self::new(S::CONFLICT, "wrong_state", detail),
             Refusal::KindForbidden(_) => Self::new(S::CONFLICT, "kind_forbidden", detail),
+            Refusal::NotRetriable(_) => Self::new(S::CONFLICT, "wrong_state", detail),
             Refusal::TooMany(..) => Self::new(S::CONFLICT, "too_many", detail),
             Refusal::RequestIdReused => Self::new(S::CONFLICT, "request_id_reused", detail),
             Refusal::TooSoon(wait) => {
@@ -241,6 +242,7 @@ fn not_found_code(what: &str) -> &'static str {
         "challenge" => "challenge_not_found",
         "client" => "client_not_found",
         "organisation" => "organisation_not_found",
+        "delivery" => "delivery_not_found",
         _ => "not_found",
     }
 }

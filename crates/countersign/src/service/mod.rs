@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod challenges;
 pub mod clients;
+pub mod deliveries;
 pub mod factors;
 pub mod locks;
 pub mod organisations;

@@ -74,6 +74,40 @@ fn long(characters: usize) -> String {
 }
 
 #[tokio::test]
+async fn deliveries() {
+    let app = TestApp::start().await;
+    let list = |query: &str| format!("/v1/deliveries?{query}");
+    let test = |body: Value| Bad::post("a test", "/v1/deliveries/test", body.to_string(), "invalid_value");
+
+    check(
+        &app,
+        vec![
+            Bad::get("no such state", &list("state=lost"), "invalid_value").field("state"),
+            Bad::get("no such channel", &list("channel=pigeon"), "invalid_value").field("channel"),
+            Bad::get("no id", &list("challenge=x"), "invalid_value").field("challenge"),
+            Bad::get("two filters", &list("state=sent&channel=sms"), "invalid_value").field("state"),
+            Bad::get("another list's cursor", &list("after=x"), "invalid_value").field("after"),
+            Bad::get("too many", &list("limit=201"), "invalid_value").field("limit"),
+            Bad::get("no such delivery", &format!("/v1/deliveries/{NOBODYS}"), "delivery_not_found")
+                .status(404),
+            Bad::new("no id", Method::GET, "/v1/deliveries/x", 404, "delivery_not_found"),
+            Bad::new(
+                "no such delivery",
+                Method::POST,
+                &format!("/v1/deliveries/{NOBODYS}/retry"),
+                404,
+                "delivery_not_found",
+            ),
+            test(json!({ "channel": "pigeon", "to": "ada@example.com" })).field("channel"),
+            test(json!({ "channel": "mail", "to": "+4915112345678" })).field("to"),
+            test(json!({ "channel": "sms", "to": "030 123456" })).field("to"),
+            test(json!({ "channel": "mail", "to": "ada@example.com", "locale": "../de" })).field("locale"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn a_body_that_cannot_be_read_is_refused() {
     let app = TestApp::start().await;
     let verify = "/v1/verify";

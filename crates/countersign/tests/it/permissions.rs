@@ -7,11 +7,16 @@ use crate::{
     description::{Operation, operations},
     test_app::{Answer, Client, Credentials, PASSWORD, Person, TestApp},
 };
-use countersign_core::{Permission, Role, Scope};
+use countersign::{
+    app::Asker,
+    delivery::{dispatch::Dispatch, worker::Worker},
+    store::Settlement,
+};
+use countersign_core::{Channel, DeliveryId, Destination, Organisation, Permission, Role, Scope, event};
 use data_encoding::BASE64URL_NOPAD;
 use http::Method;
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 /// A caller, and what they are.
 struct Caller {
@@ -64,7 +69,10 @@ struct Target {
     hotp: String,
     challenge: String,
     client: String,
+    delivery: String,
     fresh: String,
+    /// Sends the message whose outcome the operation waits for.
+    worker: Option<Worker>,
 }
 
 impl Target {
@@ -92,6 +100,13 @@ impl Target {
         if path.contains("emergency-code") {
             app.post(&below("/emergency-code")).by(&root).await.expect_created();
         }
+        if path.contains("{delivery}") {
+            target.delivery = dead_letter(app).await;
+        }
+        if path == "/v1/deliveries/test" {
+            let dispatch = Dispatch::new(&app.app.config.delivery, &app.clock).expect("providers");
+            target.worker = Some(Worker::start(&app.app, dispatch).await.expect("a worker"));
+        }
         if path.contains("{client}") {
             target.client = app.client(&["verify"]).await.id;
         }
@@ -106,6 +121,7 @@ impl Target {
             .replace("{challenge}", challenge)
             .replace("{factor}", factor)
             .replace("{client}", &self.client)
+            .replace("{delivery}", if self.delivery.is_empty() { NOBODYS } else { &self.delivery })
             .replace("{organisation}", "main")
             .replace("{fresh}", &self.fresh)
     }
@@ -118,6 +134,27 @@ impl Target {
             None => call.await,
         }
     }
+}
+
+/// Makes a message that could not be delivered.
+async fn dead_letter(app: &TestApp) -> String {
+    let (store, now) = (&app.app.store, app.now());
+    let organisation = store.organisation(app.organisation).await.expect("read").expect("there");
+    let asker = Asker { organisation, call: event::Call::system(now) };
+    let id = DeliveryId::generate(now, &mut rand::rng());
+    let address = format!("{}@example.com", app.fresh_name());
+    let to = Destination::parse(Channel::Mail, "to", &address).expect("an address");
+    let post = move |organisation: &mut Organisation, call: &event::Call| {
+        organisation.test_delivery(id, to.clone(), None, call);
+        Ok(())
+    };
+    app.app.change_organisation(&asker, post).await.expect("posted");
+    let lease = Duration::from_secs(9);
+    for claimed in store.claim(Channel::Mail, now, lease, 100).await.expect("claim") {
+        let failed = Settlement::Failed { reason: "no such mailbox".into() };
+        store.settle(&claimed, failed, now).await.expect("settle");
+    }
+    id.to_string()
 }
 
 /// Gives somebody a number that codes are sent to, and sends the first one.
@@ -146,6 +183,7 @@ fn sample(operation: &Operation) -> Option<Value> {
             json!({ "codes": ["00000000", "00000001"] })
         }
         "POST /v1/users/{user}/challenges" | "POST /v1/me/challenges" => json!({ "type": "sms" }),
+        "POST /v1/deliveries/test" => json!({ "channel": "mail", "to": "{fresh}@example.com" }),
         "POST /v1/me/password" => json!({ "current": "not the right one", "new": "heron-lantern-7-gravel" }),
         "POST /v1/organisations" => json!({ "slug": "{fresh}", "name": "Another" }),
         "PATCH /v1/organisations/{organisation}" => json!({ "name": "Renamed" }),

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod challenges;
 pub mod clients;
+pub mod deliveries;
 pub mod factors;
 pub mod locks;
 pub mod me;
@@ -129,6 +130,10 @@ pub fn router(baseline: bool) -> OpenApiRouter<Web> {
         .routes(routes!(clients::list, clients::create))
         .routes(routes!(clients::get, clients::update, clients::delete))
         .routes(routes!(clients::rotate_secret))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::get))
+        .routes(routes!(deliveries::retry))
+        .routes(routes!(deliveries::test))
         .routes(routes!(audit::list))
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz))

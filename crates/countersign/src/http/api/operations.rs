@@ -10,6 +10,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
+use countersign_core::Channel;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -47,7 +48,11 @@ pub async fn readyz(State(app): State<SharedApp>) -> Result<Json<Health>, Proble
     get, path = "/metrics", tag = "operations", security(()), responses((status = 200, body = String, content_type = "application/openmetrics-text")),
 )]
 pub async fn metrics(State(app): State<SharedApp>) -> Result<Response, Problem> {
-    let text = app.metrics.render(&app.store.gauges())?;
+    let mut oldest = [None; Channel::ALL.len()];
+    for channel in Channel::ALL {
+        oldest[channel as usize] = app.store.oldest_queued(channel).await?;
+    }
+    let text = app.metrics.render(&app.store.gauges(), oldest, app.clock.now())?;
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

@@ -1,7 +1,5 @@
 //! Mail, through a real server on this machine.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 mod server;
 
 use countersign::delivery::{Failure, Outgoing, Receipt, Written, mail::Mailer, words::Templates};
