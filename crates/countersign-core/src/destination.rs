@@ -48,8 +48,8 @@ impl fmt::Display for Channel {
     }
 }
 
-/// Where a message goes, and by which channel.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// Where a message goes, and by which channel. Prints masked.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Destination {
     /// An address, by mail.
@@ -58,6 +58,12 @@ pub enum Destination {
     Sms(Phone),
     /// A number, by a call.
     Voice(Phone),
+}
+
+impl fmt::Debug for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.channel(), self.masked())
+    }
 }
 
 impl Destination {

@@ -4,6 +4,7 @@ mod architecture;
 mod audit;
 mod bad_input;
 mod clients;
+mod codes;
 mod delivery;
 mod description;
 mod disconnect;

@@ -1,8 +1,8 @@
 //! Text messages by SMPP, taken by a message centre of somebody else's making.
 
-mod peer;
 mod secured;
 
+use crate::peers::smpp::Peer;
 use crate::test_app::START;
 use countersign::{
     clock::Clock,
@@ -13,7 +13,6 @@ use countersign::{
     },
 };
 use countersign_core::{Channel, DeliveryId, Destination, Secret, Timestamp};
-use peer::Peer;
 use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},

@@ -1,6 +1,7 @@
 //! The same with TLS, which the peer does not speak: something between it and us does.
 
-use super::{Session, centre, peer::Peer, receipt};
+use super::{Session, centre, receipt};
+use crate::peers::smpp::Peer;
 use countersign::delivery::Failure;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::{path::PathBuf, sync::Arc};

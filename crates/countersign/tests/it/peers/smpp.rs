@@ -14,15 +14,15 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/peers/messag
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running message centre. It ends with the test.
-pub(super) struct Peer {
+pub(crate) struct Peer {
     process: Child,
-    pub(super) port: u16,
+    pub(crate) port: u16,
     events: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Peer {
     /// Starts one with the options the script describes.
-    pub(super) fn start(options: &[&str]) -> Self {
+    pub(crate) fn start(options: &[&str]) -> Self {
         let mut process = Command::new("perl")
             .arg(SCRIPT)
             .args(options)
@@ -39,13 +39,13 @@ impl Peer {
     }
 
     /// Returns what happened so far of one kind.
-    pub(super) fn events(&self, name: &str) -> Vec<Value> {
+    pub(crate) fn events(&self, name: &str) -> Vec<Value> {
         let events = self.events.lock().expect("no test panics while it is locked");
         events.iter().filter(|event| event["event"] == name).cloned().collect()
     }
 
     /// Waits until something has happened `times` times, and returns the last.
-    pub(super) async fn wait_for(&self, name: &str, times: usize) -> Value {
+    pub(crate) async fn wait_for(&self, name: &str, times: usize) -> Value {
         let happened = async {
             loop {
                 if let Some(event) = self.events(name).get(times - 1) {

@@ -13,17 +13,17 @@ use tempfile::TempDir;
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/peers/mail_server.py");
 
 /// The server's process. It ends with its standard input, even if the test is killed.
-pub(super) struct MailServer {
+pub(crate) struct MailServer {
     child: Child,
     _input: ChildStdin,
     folder: TempDir,
     security: &'static str,
-    pub(super) port: u16,
+    pub(crate) port: u16,
 }
 
 impl MailServer {
     /// Starts a server with a certificate for `localhost`.
-    pub(super) fn start(security: &'static str, arguments: &[&str]) -> Self {
+    pub(crate) fn start(security: &'static str, arguments: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
         let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -47,7 +47,7 @@ impl MailServer {
     }
 
     /// Returns the configuration that reaches it, with further keys.
-    pub(super) fn configuration(&self, keys: &str) -> SmtpServer {
+    pub(crate) fn configuration(&self, keys: &str) -> SmtpServer {
         let (port, security) = (self.port, self.security);
         let mut text = format!(
             "name = \"relay\"\nhost = \"localhost\"\nport = {port}\nsecurity = \"{security}\"\n\
@@ -60,7 +60,7 @@ impl MailServer {
     }
 
     /// Returns the mails that arrived, in their order.
-    pub(super) fn mails(&self) -> Vec<Value> {
+    pub(crate) fn mails(&self) -> Vec<Value> {
         (0..)
             .map_while(|number| fs::read(self.folder.path().join(format!("{number}.json"))).ok())
             .map(|text| serde_json::from_slice(&text).expect("JSON"))
@@ -68,14 +68,14 @@ impl MailServer {
     }
 
     /// Returns the only mail that arrived.
-    pub(super) fn mail(&self) -> Value {
+    pub(crate) fn mail(&self) -> Value {
         let mut mails = self.mails();
         assert_eq!(mails.len(), 1);
         mails.remove(0)
     }
 
     /// Waits for the process to end.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.child.kill().unwrap();
         let begun = Instant::now();
         while self.child.try_wait().unwrap().is_none() && begun.elapsed() < Duration::from_secs(5) {

@@ -1,13 +1,13 @@
 //! Mail, through a real server on this machine.
 
-mod server;
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use crate::peers::mail::MailServer;
 use countersign::delivery::{Failure, Outgoing, Receipt, Written, mail::Mailer, words::Templates};
 use countersign_core::{
     Channel, DeliveryId, Destination, Letter, Locale, Secret, Timestamp,
     message::{CodePurpose, Words},
 };
-use server::MailServer;
 use std::{collections::BTreeSet, time::Duration};
 
 const ID: &str = "019a9f2c-5c00-7000-8000-00000000cafe";
