@@ -1,5 +1,7 @@
 //! The words of messages: in every language, on every channel, and when operators change them.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use countersign::delivery::{Written, words::Templates};
 use countersign_core::{
     Channel, Destination, Letter, Locale, Secret, Timestamp,

@@ -1,5 +1,7 @@
 //! A real mail server on this machine, for one test.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use countersign::config::delivery::mail::SmtpServer;
 use serde_json::Value;
 use std::{
@@ -34,7 +36,7 @@ impl MailServer {
             .args(["-W", "ignore", PROGRAM])
             .args(["--security", security, "--folder"])
             .arg(folder.path())
-            .args([&"--certificate".as_ref(), certificate.as_os_str(), "--key".as_ref(), key.as_os_str()])
+            .args(["--certificate".as_ref(), certificate.as_os_str(), "--key".as_ref(), key.as_os_str()])
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
