@@ -19,6 +19,7 @@ const FIELDS: &[Field] = &[
     ("Sent", "/sentAt"),
     ("Expires", "/expiresAt"),
     ("Delivery", "/delivery"),
+    ("Message", "/deliveryState"),
 ];
 
 /// The kinds of factors whose codes are sent.

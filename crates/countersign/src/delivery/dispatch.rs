@@ -48,9 +48,14 @@ impl Dispatch {
         Ok((Self { templates, providers, clock: clock.clone() }, reported))
     }
 
+    /// Returns all providers, channel by channel.
+    pub fn providers(&self) -> impl Iterator<Item = &Provider> {
+        self.providers.iter().flatten()
+    }
+
     /// Takes leave of all providers.
     pub async fn stop(&self) {
-        for provider in self.providers.iter().flatten() {
+        for provider in self.providers() {
             provider.stop().await;
         }
     }

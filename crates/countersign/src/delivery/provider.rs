@@ -105,6 +105,14 @@ impl Provider {
         }
     }
 
+    /// Asks it whether it would take a message, without giving it one; `None` where only a message would tell.
+    pub async fn probe(&self) -> Option<Result<(), Failure>> {
+        match &self.kind {
+            Kind::Mail(mailer) => Some(mailer.probe().await),
+            _ => None,
+        }
+    }
+
     /// Takes leave of whoever it is connected to.
     pub async fn stop(&self) {
         if let Kind::Smpp(centre) = &self.kind {

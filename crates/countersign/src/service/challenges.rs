@@ -4,6 +4,7 @@ use super::factors::{Enrolled, Enrolment, Shown, default_label};
 use crate::{
     app::{App, Asker},
     error::Result,
+    store::DeliveryState,
 };
 use countersign_core::{
     Challenge, ChallengeId, Destination, FactorId, Handle, LoginId, NewCode, Recipient, Refusal, User,
@@ -17,12 +18,14 @@ pub struct Sent {
     pub challenge: Challenge,
     /// The destination.
     pub to: Destination,
+    /// How far its message got; `None` once that is forgotten.
+    pub delivery: Option<DeliveryState>,
 }
 
 impl Sent {
     fn of(user: &User, challenge: Challenge) -> Result<Self, Refusal> {
         match user.factor(challenge.factor)?.proof() {
-            Proof::Sent(to) => Ok(Self { to: to.clone(), challenge }),
+            Proof::Sent(to) => Ok(Self { to: to.clone(), challenge, delivery: Some(DeliveryState::Queued) }),
             other => Err(Refusal::NothingIsSent(other.kind())),
         }
     }
@@ -54,11 +57,12 @@ pub async fn send_in_login(
     .await
 }
 
-/// Returns a person's challenge.
+/// Returns a person's challenge, with how far its message got.
 pub async fn get(app: &App, asker: &Asker, handle: &Handle, id: ChallengeId) -> Result<Sent> {
     let user = app.user(asker.organisation.id, handle).await?;
     let challenge = user.find_challenge(id)?.clone();
-    Ok(Sent::of(&user, challenge)?)
+    let delivery = app.store.delivery(asker.organisation.id, challenge.delivery).await?;
+    Ok(Sent { delivery: delivery.map(|delivery| delivery.state), ..Sent::of(&user, challenge)? })
 }
 
 /// Enrols a factor whose codes are sent, and sends the first one; with a login, in the middle of signing in.

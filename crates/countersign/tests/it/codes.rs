@@ -168,6 +168,10 @@ async fn each_kind_enrols_and_verifies_through_its_real_provider() {
         let (challenge, delivery) = challenge_of(&asked);
         let sent = world.sent(&delivery).await;
         assert_eq!(sent["destination"], asked["destination"]);
+        assert_eq!(asked["deliveryState"], "queued");
+        let path = ada.path(&format!("/challenges/{challenge}"));
+        let shown = world.app.get(&path).by(&world.root()).await.expect_ok();
+        assert_eq!((shown["deliveryState"].as_str(), shown["state"].as_str()), (Some("sent"), Some("open")));
         let code = code_in(&world.text(kind, to));
         let body = json!({ "code": code, "challenge": challenge });
         let verdict = ada.verify_with(body.clone()).await;

@@ -2,7 +2,13 @@
 
 use super::{Finding, Health};
 use crate::{
-    app::App, clock::Clock, config::Config, keys::MASTER_KEY_FILE, service::audit, store::sqlite::Sqlite,
+    app::App,
+    clock::Clock,
+    config::{Config, delivery::Delivery},
+    delivery::{dispatch::Dispatch, provider::Provider},
+    keys::MASTER_KEY_FILE,
+    service::audit,
+    store::sqlite::Sqlite,
 };
 use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
@@ -20,6 +26,7 @@ pub(crate) async fn examine(config: Config) -> Vec<Finding> {
     if data.join(MASTER_KEY_FILE).exists() {
         findings.push(privacy("key file", &data.join(MASTER_KEY_FILE)));
     }
+    findings.extend(delivery(&config.delivery).await);
     match App::open(config, Clock::System).await {
         Err(error) => findings.push(finding("store and keys", Health::Bad, error.to_string())),
         Ok(app) => {
@@ -66,6 +73,38 @@ fn transport(config: &Config) -> Finding {
     }
     let advice = "HTTP without TLS; set server.certificate_file, or let only a TLS proxy reach it";
     finding("transport", Health::Warning, format!("{listen}: {advice}"))
+}
+
+/// Checks words and providers, and knocks at those that answer without being sent anything.
+async fn delivery(config: &Delivery) -> Vec<Finding> {
+    const CHECK: &str = "delivery";
+    match Dispatch::new(config, &Clock::System) {
+        Err(error) => vec![finding(CHECK, Health::Bad, error.to_string())],
+        Ok((dispatch, _)) => {
+            let mut findings = Vec::new();
+            for provider in dispatch.providers() {
+                findings.push(reachability(CHECK, provider).await);
+            }
+            dispatch.stop().await;
+            if findings.is_empty() {
+                let detail = "no provider is configured, so no codes are sent";
+                findings.push(finding(CHECK, Health::Good, detail.into()));
+            }
+            findings
+        }
+    }
+}
+
+async fn reachability(check: &str, provider: &Provider) -> Finding {
+    let name = provider.name();
+    match provider.probe().await {
+        Some(Ok(())) => finding(check, Health::Good, format!("{name} answers, and takes our word")),
+        Some(Err(failure)) => finding(check, Health::Warning, format!("{name}: {}", failure.reason())),
+        None => {
+            let advice = "try it on the running server with: countersign delivery test";
+            finding(check, Health::Good, format!("{name} is configured; {advice}"))
+        }
+    }
 }
 
 fn speed(fsync: Duration) -> Finding {

@@ -8,6 +8,7 @@ use crate::{
         problem::Problem,
     },
     service::challenges::{self, Sent},
+    store::DeliveryState,
 };
 use axum::extract::State;
 use countersign_core::{ChallengeId, FactorId, Kind, Recipient, Timestamp, refusal::Invalid};
@@ -41,12 +42,15 @@ pub struct ChallengeView {
     /// The message that carries the newest code, for `/v1/deliveries/{delivery}`.
     #[schema(value_type = uuid::Uuid)]
     delivery: countersign_core::DeliveryId,
+    /// How far it got: `queued`, `sent`, `failed`, `expired` or `superseded`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery_state: Option<&'static str>,
 }
 
 impl ChallengeView {
     /// Shows a challenge at a point in time.
     pub fn new(sent: &Sent, now: Timestamp) -> Self {
-        let Sent { challenge, to } = sent;
+        let Sent { challenge, to, delivery } = sent;
         Self {
             id: challenge.id,
             kind: to.kind().name(),
@@ -61,6 +65,7 @@ impl ChallengeView {
             sent_at: challenge.sent_at.to_string(),
             expires_at: challenge.expires_at.to_string(),
             delivery: challenge.delivery,
+            delivery_state: delivery.map(DeliveryState::name),
         }
     }
 }
