@@ -3,11 +3,10 @@
 //! What was answered before must hold after: no accepted code is acceptable again, no enrolment is missing, a retry gets
 //! the first answer. This kills the process, not the machine; that a commit is on the disk is the store's own test.
 
-use crate::{installation::Installation, phone::hotp_codes};
+use crate::{api::Api, installation::Installation, phone::hotp_codes};
 use rand::{Rng, RngExt};
-use reqwest::Client;
 use rusqlite::Connection;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -96,45 +95,6 @@ async fn holds_to_the_end(installation: &Installation, holders: Vec<Holder>, new
             "one success, one event: {}",
             holder.username
         );
-    }
-}
-
-/// A connection of its own to the server.
-struct Api {
-    http: Client,
-    url: String,
-    client: (String, String),
-}
-
-impl Api {
-    fn new(installation: &Installation, url: &str) -> Self {
-        let client = (installation.client_id().to_owned(), installation.client_secret().to_owned());
-        let http = Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
-        Self { http, url: url.to_owned(), client }
-    }
-
-    /// Posts; `None` if there was no answer.
-    async fn post(&self, path: &str, body: &Value) -> Option<(u16, Value)> {
-        let request = self.http.post(format!("{}{path}", self.url)).json(body);
-        let answer = request.basic_auth(&self.client.0, Some(&self.client.1)).send().await.ok()?;
-        Some((answer.status().as_u16(), answer.json().await.ok()?))
-    }
-
-    /// Posts to a server that nobody kills.
-    async fn must_post(&self, path: &str, body: &Value) -> Value {
-        let (status, answer) = self.post(path, body).await.expect("an answer");
-        assert!((200..300).contains(&status), "{path}: {status} {answer}");
-        answer
-    }
-
-    async fn status(&self, path: &str) -> u16 {
-        let request = self.http.get(format!("{}{path}", self.url));
-        let answer = request.basic_auth(&self.client.0, Some(&self.client.1)).send().await;
-        answer.expect("an answer").status().as_u16()
-    }
-
-    async fn is_ready(&self) {
-        assert_eq!(self.status("/readyz").await, 200);
     }
 }
 

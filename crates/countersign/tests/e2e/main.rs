@@ -2,10 +2,12 @@
 //!
 //! Each test makes an installation of its own in a temporary directory and serves it on a port the system chooses.
 
+mod api;
 mod cli;
 mod crash;
 mod demo;
 mod installation;
+mod messages;
 mod namespace;
 mod phone;
 mod start;
