@@ -102,9 +102,9 @@ pub(super) fn scrubbed(words: &str, to: &Email) -> String {
     }))
 }
 
-/// Leaves out what might be a code: four digits or more. Status codes such as `5.1.1` stay.
+/// Leaves out what might be a code: six digits or more. Statuses and servers' own codes such as `S3140` stay.
 fn without_numbers(words: &str) -> String {
-    let is_number = |word: &str| word.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() >= 4);
+    let is_number = |word: &str| word.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() >= 6);
     words
         .split_whitespace()
         .map(|word| if is_number(word) { "…" } else { word })
@@ -136,6 +136,7 @@ mod tests {
             without_numbers("5.7.1 rejected: 123456 looks like spam"),
             "5.7.1 rejected: … looks like spam"
         );
+        assert_eq!(without_numbers("5.7.1 blocked (S3140)"), "5.7.1 blocked (S3140)");
         assert_eq!(scrubbed(&"x ".repeat(500), &to).chars().count(), SHOWN);
     }
 }

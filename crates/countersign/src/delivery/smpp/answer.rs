@@ -23,12 +23,13 @@ pub(super) fn is_overloaded(status: CommandStatus) -> bool {
     matches!(status, CommandStatus::EsmeRthrottled | CommandStatus::EsmeRmsgqful)
 }
 
-/// Returns a status as operators look it up: its name in the specification and its number.
+/// Returns a status as operators look it up: its name in the specification and its number. Without leading zeros, so that
+/// it is not taken for a telephone's.
 pub(super) fn name(status: CommandStatus) -> String {
     let number = u32::from(status);
     match format!("{status:?}").strip_prefix("Esme") {
-        Some(name) => format!("ESME_{} (0x{number:08x})", name.to_uppercase()),
-        None => format!("0x{number:08x}"),
+        Some(name) => format!("ESME_{} (0x{number:02x})", name.to_uppercase()),
+        None => format!("0x{number:04x}"),
     }
 }
 
@@ -48,7 +49,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_named_as_in_the_specification() {
-        assert_eq!(failure(0x58.into()).reason(), "the message centre answered ESME_RTHROTTLED (0x00000058)");
-        assert_eq!(name(0x0401.into()), "0x00000401");
+        assert_eq!(failure(0x58.into()).reason(), "the message centre answered ESME_RTHROTTLED (0x58)");
+        assert_eq!(name(0x0401.into()), "0x0401");
     }
 }
