@@ -164,6 +164,11 @@ impl Phone {
         (region != "001").then_some(region)
     }
 
+    /// Tells whether an ISO 3166 code such as `DE` is one that [`Phone::country`] returns.
+    pub fn is_country(code: &str) -> bool {
+        code != "001" && PHONE_NUMBER_UTIL.get_supported_regions().any(|region| region.to_string() == code)
+    }
+
     /// Returns how many digits of the number are the country's code.
     pub fn country_digits(&self) -> usize {
         self.number().map_or(1, |number| number.country_code.to_string().len())

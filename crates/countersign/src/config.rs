@@ -7,10 +7,11 @@ pub mod delivery;
 pub mod secret;
 
 use crate::error::{Error, Result};
-use countersign_core::refusal::Invalid;
+use countersign_core::{Refusal, refusal::Invalid};
 use delivery::{Delivery, Environment};
 use serde::Deserialize;
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -189,27 +190,20 @@ impl Default for Log {
 impl Config {
     /// Reads the file, if one is named, and the environment.
     pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self> {
-        // Where a mistake is, as far as is known: the environment may be to blame as well.
-        let source = file.map(|path| format!("read configuration {}", path.display()));
-        let source = source.as_deref().unwrap_or("read configuration");
-        let mut table = match file {
-            None => Table::new(),
-            Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|error| Error::Store(format!("{source}: {error}")))?;
-                text.parse()
-                    .map_err(|error| Error::Store(format!("{source}: {}", syntax_error(&text, &error))))?
-            }
-        };
+        let mut origin = Origin { file, variables: BTreeMap::new() };
+        let mut table = origin.table()?;
         for (name, value) in environment {
             if let Some(path) = name.strip_prefix(PREFIX) {
-                override_key(&mut table, &name, path, &value)?;
+                let key = override_key(&mut table, &name, path, &value)?;
+                origin.variables.insert(key, name);
             }
         }
-        let config: Self = serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
-            Error::Store(format!("{source}: {}: {}", error.path(), error.inner().message()))
+        let config: Self = serde_path_to_error::deserialize(Value::Table(table))
+            .map_err(|error| origin.mistake(&error.path().to_string(), error.inner().message()))?;
+        config.validate().map_err(|error| match error {
+            Error::Refused(Refusal::Invalid(invalid)) => origin.mistake(&invalid.field, &invalid.message),
+            other => other,
         })?;
-        config.validate().map_err(|error| Error::Store(format!("{source}: {error}")))?;
         Ok(config)
     }
 
@@ -233,6 +227,68 @@ impl Config {
     }
 }
 
+/// Where settings come from: what is named when one of them is wrong.
+struct Origin<'a> {
+    file: Option<&'a Path>,
+    /// The environment variables that were read, by the key they set.
+    variables: BTreeMap<String, String>,
+}
+
+impl Origin<'_> {
+    fn table(&self) -> Result<Table> {
+        let Some(path) = self.file else { return Ok(Table::new()) };
+        let failed = |why: String| Error::Store(format!("{}: {why}", self.place()));
+        let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+        text.parse().map_err(|error| failed(syntax_error(&text, &error)))
+    }
+
+    fn place(&self) -> String {
+        match self.file {
+            Some(path) => format!("read configuration {}", path.display()),
+            None => "read configuration".into(),
+        }
+    }
+
+    /// Says what is wrong with a key, and who set it.
+    fn mistake(&self, key: &str, message: &str) -> Error {
+        Error::Store(match self.variable(key) {
+            Some((set, name)) if set == key && !message.starts_with(UNKNOWN) => {
+                format!("read environment variable {name}: {message}")
+            }
+            Some((_, name)) => format!("read environment variable {name}: {}", told(key, message)),
+            None => format!("{}: {}", self.place(), told(key, message)),
+        })
+    }
+
+    /// Returns the variable that set a key, or something around or below it.
+    fn variable(&self, key: &str) -> Option<(&String, &String)> {
+        let is_within = |inner: &str, outer: &str| {
+            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        self.variables.iter().find(|(set, _)| is_within(key, set) || is_within(set, key))
+    }
+}
+
+/// How serde begins to complain of a key it does not know.
+const UNKNOWN: &str = "unknown field `";
+
+/// Says what is wrong with a key, and its name once. What begins with a provider's name in brackets follows its place.
+fn told(key: &str, message: &str) -> String {
+    let unknown = message.strip_prefix(UNKNOWN).and_then(|rest| rest.split_once('`'));
+    let (key, message) = match unknown {
+        Some((name, rest)) => {
+            let section = key.strip_suffix(name).unwrap_or(key).trim_end_matches('.');
+            (section, format!("unknown key {name}{rest}"))
+        }
+        None => (key.trim_end_matches('.'), message.to_owned()),
+    };
+    match message.as_str() {
+        message if key.is_empty() => message.to_owned(),
+        message if message.starts_with('(') => format!("{key} {message}"),
+        message => format!("{key}: {message}"),
+    }
+}
+
 /// Says where a file is no TOML, without quoting the line: it may hold a secret.
 fn syntax_error(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
@@ -243,8 +299,8 @@ fn invalid(field: &str, message: &str) -> Error {
     Invalid::new(field, message).into()
 }
 
-/// Sets `section.key` from `SECTION__KEY`; what reads as a number, a truth value or a list is one.
-fn override_key(table: &mut Table, name: &str, path: &str, value: &str) -> Result<()> {
+/// Sets `section.key` from `SECTION__KEY` and returns it; what reads as a number, a truth value or a list is one.
+fn override_key(table: &mut Table, name: &str, path: &str, value: &str) -> Result<String> {
     let lower = path.to_ascii_lowercase();
     let Some((section, key)) = lower.split_once("__") else {
         return Err(Error::Store(format!("read environment variable {name}: expected {PREFIX}SECTION__KEY")));
@@ -259,12 +315,12 @@ fn override_key(table: &mut Table, name: &str, path: &str, value: &str) -> Resul
             .ok_or_else(|| Error::Store(format!("read environment variable {name}: not a list")))?,
         text => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
     };
-    let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
-    let Value::Table(section) = section else {
+    let there = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+    let Value::Table(there) = there else {
         return Err(Error::Store(format!("read environment variable {name}: not a section")));
     };
-    section.insert(key.to_owned(), value);
-    Ok(())
+    there.insert(key.to_owned(), value);
+    Ok(format!("{section}.{key}"))
 }
 
 #[cfg(test)]
@@ -313,6 +369,46 @@ mod tests {
 
         assert!(error.contains("per_cleint"), "{error}");
     }
+
+    // It used to blame the file that stood beside the variable.
+    #[test]
+    fn a_mistake_in_the_environment_names_the_variable() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("countersign.toml");
+        std::fs::write(&path, "[delivery]\nconcurrency = 4\n").expect("write");
+        for (name, value, said) in [
+            ("DELIVERY__KEEP_DAYS", "abc", "invalid type: string \"abc\", expected u32"),
+            ("DELIVERY__KEEP_DAYS", "0", "expected 1 to 3650"),
+            ("DELIVERY__KEPE_DAYS", "1", "delivery: unknown key kepe_days, expected one of"),
+            ("DELIVREY__KEEP_DAYS", "1", "unknown key delivrey, expected one of"),
+            (
+                "DELIVERY__SMS",
+                "[{ name = 'a', type = 'log', colour = 1 }]",
+                "delivery.sms[0] (a): unknown key colour, expected `name` or",
+            ),
+            (
+                "DELIVERY__SMS",
+                "[{ name = 'a', type = 'log' }]",
+                "delivery.sms[0].type: provider a: file and log",
+            ),
+        ] {
+            let variable = (format!("{PREFIX}{name}"), value.to_owned());
+            let error = Config::load(Some(&path), [variable].into_iter()).expect_err(name).to_string();
+
+            assert!(
+                error.starts_with(&format!("read environment variable {PREFIX}{name}: {said}")),
+                "{error}"
+            );
+        }
+        let right = ("COUNTERSIGN__DELIVERY__KEEP_DAYS".to_owned(), "7".to_owned());
+        std::fs::write(&path, "[delivery]\nconcurrency = 0\n").expect("write");
+        let error = Config::load(Some(&path), [right].into_iter()).expect_err("the file").to_string();
+        assert!(
+            error.starts_with(&format!("read configuration {}: delivery.conc", path.display())),
+            "{error}"
+        );
+    }
+
     fn from_file(text: &str) -> Result<Config, String> {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("countersign.toml");
@@ -329,13 +425,24 @@ mod tests {
         for (text, said) in [
             ("[server]\nlisten = 5\n", "server.listen: invalid type"),
             ("[server]\nbody_bytes = 'much'\n", "server.body_bytes: invalid type"),
-            ("[server]\nport = 80\n", "server.port: unknown field"),
+            ("[server]\nport = 80\n", "server: unknown key port, expected one of"),
+            ("[serber]\n", "unknown key serber, expected one of"),
             ("[server]\nbody_bytes = 1\n", "server.body_bytes: expected 1024"),
             ("[server]\n\nsecret stuff\n", "line 3: "),
-            ("[[delivery.sms]]\nname = 'a'\n", "delivery.sms[0]: missing field `type`"),
-            ("[[delivery.sms]]\nname = 'a'\ntype = 'pigeon'\n", "delivery.sms[0]: type: expected"),
-            (&provider("countries = 7\n"), "delivery.sms[0]: countries: invalid type"),
-            (&provider("colour = 'red'\n"), "delivery.sms[0]: colour: unknown field"),
+            ("[[delivery.sms]]\nname = 'a'\n", "delivery.sms[0] (a): missing field `type`"),
+            ("[[delivery.sms]]\nname = 'a'\ntype = 'pigeon'\n", "delivery.sms[0] (a): type: expected"),
+            ("[[delivery.sms]]\ntype = 'log'\n", "delivery.sms[0]: missing field `name`"),
+            (&provider("countries = 7\n"), "delivery.sms[0] (a): countries: invalid type"),
+            (&provider("colour = 'red'\n"), "delivery.sms[0] (a): unknown key colour, expected `name` or"),
+            (
+                &provider("countries = ['DE', 'XX']\n"),
+                "delivery.sms[0].countries: provider a: XX is no country",
+            ),
+            (&provider("countries = ['de']\n"), "delivery.sms[0].countries: provider a: de is no country"),
+            (
+                "[[delivery.sms]]\nname = 'c'\ntype = 'smpp'\nhost = 'localhost'\nsystem_id = 'a'",
+                "delivery.sms[0].password: provider c: expected password or password_file",
+            ),
             (
                 &provider("[[delivery.sms]]\nname = 'a'\ntype = 'log'"),
                 "delivery.sms[1].name: a names two providers",
@@ -349,7 +456,7 @@ mod tests {
                 "delivery.voice[0].type: provider centre: smpp is for text messages",
             ),
             (
-                "[[delivery.sms]]\nname = 'centre'\ntype = 'smpp'\nhost = '192.0.2.1'\nsystem_id = 'a'\ntls = false",
+                "[[delivery.sms]]\nname = 'centre'\ntype = 'smpp'\nhost = '192.0.2.1'\nsystem_id = 'a'\npassword = 'b'\ntls = false",
                 "delivery.sms[0].tls: provider centre: without it the password",
             ),
             (

@@ -5,9 +5,9 @@ pub mod http;
 pub mod mail;
 pub mod smpp;
 
-use super::invalid;
+use super::{invalid, told};
 use crate::error::Result;
-use countersign_core::Channel;
+use countersign_core::{Channel, profile::Phone};
 use development::{File, Log};
 use http::HttpProvider;
 use mail::SmtpServer;
@@ -113,6 +113,9 @@ impl Delivery {
             provider.validate(channel, environment).map_err(|(member, why)| {
                 invalid(&format!("{key}.{member}"), &format!("provider {name}: {why}"))
             })?;
+            if let Some(why) = unknown_country(provider.countries()) {
+                return Err(invalid(&format!("{key}.countries"), &format!("provider {name}: {why}")));
+            }
         }
         Ok(())
     }
@@ -147,17 +150,12 @@ impl Provider {
         channel: Channel,
         environment: Environment,
     ) -> Result<(), (&'static str, &'static str)> {
-        let is_country =
-            |code: &String| code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase());
         match self {
             Self::Smtp(_) if channel != Channel::Mail => Err(("type", "smtp is for mail")),
             Self::Smpp(_) if channel != Channel::Sms => Err(("type", "smpp is for text messages")),
             Self::Http(_) if channel == Channel::Mail => Err(("type", "http is for sms and voice")),
             _ if channel == Channel::Mail && !self.countries().is_empty() => {
                 Err(("countries", "is for numbers, mail has none"))
-            }
-            _ if !self.countries().iter().all(is_country) => {
-                Err(("countries", "expected ISO 3166 codes such as \"DE\""))
             }
             Self::File(_) | Self::Log(_) if environment == Environment::Production => Err((
                 "type",
@@ -170,31 +168,36 @@ impl Provider {
     }
 }
 
+/// Says which of the codes belongs to no country that has telephone numbers: nobody would ever be routed by it.
+pub fn unknown_country(codes: &[String]) -> Option<String> {
+    let unknown = codes.iter().find(|code| !Phone::is_country(code))?;
+    Some(format!("{unknown} is no country with numbers; expected ISO 3166 codes such as \"DE\""))
+}
+
 impl<'de> Deserialize<'de> for Provider {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let mut table = Table::deserialize(from)?;
-        let kind = table.remove("type").ok_or_else(|| de::Error::missing_field("type"))?;
+        let name = table.get("name").and_then(Value::as_str).map(|name| format!("({name}): "));
+        let name = name.unwrap_or_default();
+        let Some(kind) = table.remove("type") else {
+            return Err(de::Error::custom(format_args!("{name}missing field `type`")));
+        };
         match kind.as_str().unwrap_or_default() {
             "smtp" => read(table).map(Self::Smtp),
             "http" => read(table).map(Box::new).map(Self::Http),
             "smpp" => read(table).map(Self::Smpp),
             "file" => read(table).map(Self::File),
             "log" => read(table).map(Self::Log),
-            _ => Err(de::Error::custom("type: expected smtp, http, smpp, file or log")),
+            _ => Err("type: expected smtp, http, smpp, file or log".into()),
         }
+        .map_err(|why| de::Error::custom(format_args!("{name}{why}")))
     }
 }
 
 /// Reads what belongs to one type of provider. An error names the key in the table.
-fn read<T: de::DeserializeOwned, E: de::Error>(table: Table) -> Result<T, E> {
-    serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
-        let path = error.path().to_string();
-        let shown = error.into_inner();
-        match path.as_str() {
-            "." => E::custom(shown.message()),
-            path => E::custom(format_args!("{path}: {}", shown.message())),
-        }
-    })
+fn read<T: de::DeserializeOwned>(table: Table) -> Result<T, String> {
+    serde_path_to_error::deserialize(Value::Table(table))
+        .map_err(|error| told(&error.path().to_string(), error.inner().message()))
 }
 
 /// The channels that messages can be sent by.

@@ -11,7 +11,11 @@ mod signature;
 mod template;
 
 use super::{Failure, Outgoing, Receipt, outbound::Outbound};
-use crate::{clock::Clock, config::delivery::http as config, error::Result};
+use crate::{
+    clock::Clock,
+    config::delivery::{http as config, unknown_country},
+    error::Result,
+};
 use answer::Answers;
 use asking::Asking;
 use countersign_core::{Channel, refusal::Invalid};
@@ -50,8 +54,8 @@ impl HttpProvider {
         Ok(Self {
             name: filled.name.clone(),
             countries: filled.countries.clone(),
-            asking: Asking::new(channel, &filled, &outbound)?,
             answers: Answers::new(&filled)?,
+            asking: Asking::new(channel, &filled, &outbound)?,
             outbound,
         })
     }
@@ -98,9 +102,5 @@ fn check_name(name: &str) -> Result<(), Invalid> {
 }
 
 fn check_countries(countries: &[String]) -> Result<(), Invalid> {
-    let is_code = |code: &String| code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase());
-    if countries.iter().all(is_code) {
-        return Ok(());
-    }
-    Err(Invalid::new("countries", "expected codes of ISO 3166 such as DE"))
+    unknown_country(countries).map_or(Ok(()), |why| Err(Invalid::new("countries", why)))
 }

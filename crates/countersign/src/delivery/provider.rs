@@ -71,7 +71,11 @@ impl Provider {
     pub fn new(channel: Channel, given: &config::Provider, tools: &mut Tools) -> Result<Self> {
         let name = given.name().to_owned();
         let kind = Kind::new(channel, given, tools).map_err(|problem| {
-            Error::Store(format!("prepare provider {name} of delivery.{channel}: {problem}"))
+            Error::Store(match given {
+                // It says by itself where the mistake is.
+                config::Provider::Http(_) => problem.to_string(),
+                _ => format!("delivery.{channel}.{name}: {problem}"),
+            })
         })?;
         Ok(Self { name, countries: given.countries().to_vec(), kind })
     }

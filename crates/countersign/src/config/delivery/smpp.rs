@@ -92,6 +92,15 @@ impl SmppCentre {
         if self.password.is_some() && self.password_file.is_some() {
             return Err(("password", "goes without password_file"));
         }
+        if self.password.is_none() && self.password_file.is_none() {
+            return Err((
+                "password",
+                "expected password or password_file; write password = \"\" if the account has none",
+            ));
+        }
+        if self.has_name_for_sender() && self.sender.chars().count() > 11 {
+            return Err(("sender", "a name has at most 11 characters"));
+        }
         if !self.tls && !self.insecure && !is_this_machine(&self.host) {
             return Err((
                 "tls",
@@ -105,6 +114,12 @@ impl SmppCentre {
             .into_iter()
             .find(|(is_within, ..)| !is_within)
             .map_or(Ok(()), |(_, member, why)| Err((member, why)))
+    }
+
+    /// Tells whether the sender is a name, of which telephones take 11 characters (3GPP TS 23.040, 9.1.2.5).
+    fn has_name_for_sender(&self) -> bool {
+        let digits = self.sender.strip_prefix('+').unwrap_or(&self.sender);
+        !digits.bytes().all(|byte| byte.is_ascii_digit())
     }
 
     fn ranges(&self) -> [(bool, &'static str, &'static str); 5] {
@@ -133,7 +148,8 @@ mod tests {
     use super::*;
 
     fn validated(text: &str) -> Result<(), String> {
-        let text = format!("system_id = 'countersign'\n{text}");
+        let password = if text.contains("password") { "" } else { "password = 'secret'\n" };
+        let text = format!("system_id = 'countersign'\n{password}{text}");
         let centre: SmppCentre = toml::from_str(&text).map_err(|error| error.message().to_owned())?;
         centre.validate().map_err(|(member, why)| format!("{member}: {why}"))
     }
@@ -169,6 +185,12 @@ mod tests {
         assert_eq!(refusal("tls = false\nca_file = 'ca.pem'"), "ca_file: goes with tls");
         assert!(refusal("windwo = 1").contains("windwo"));
         assert_eq!(refusal("password = 'a'\npassword_file = 'b'"), "password: goes without password_file");
+        assert_eq!(refusal("sender = 'Example Corp'"), "sender: a name has at most 11 characters");
+        assert_eq!(validated("host = 'localhost'\nsender = 'ExampleCorp'"), Ok(()));
+        assert_eq!(validated("host = 'localhost'\nsender = '+4915112345678'"), Ok(()));
+        assert_eq!(validated("host = 'localhost'\npassword = ''"), Ok(()));
+        let without = SmppCentre { host: "h".into(), system_id: "a".into(), ..SmppCentre::default() };
+        assert_eq!(without.validate().map_err(|(member, _)| member), Err("password"));
         assert_eq!(validated(""), Err("host: expected a host name or an address".into()));
     }
 }

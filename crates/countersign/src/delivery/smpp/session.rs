@@ -72,7 +72,9 @@ impl Keeper {
         reports: mpsc::Sender<Report>,
         state: watch::Sender<State>,
     ) -> Result<Self> {
-        let password = secret::read("password", centre.password.as_ref(), centre.password_file.as_deref())?;
+        // Some accounts have no password, and say so.
+        let given = centre.password.as_ref().filter(|given| !given.is_empty());
+        let password = secret::read("password", given, centre.password_file.as_deref())?;
         let password = password.unwrap_or_else(|| Secret::new(String::new()));
         Ok(Self {
             name: centre.name.clone(),

@@ -50,7 +50,7 @@ impl Envelope {
     pub(super) fn of(centre: &SmppCentre) -> Result<Self, Invalid> {
         Ok(Self {
             source: Address::of(centre)?,
-            service_type: octets(centre, "service_type", &centre.service_type)?,
+            service_type: octets("service_type", &centre.service_type)?,
             wants_receipts: centre.receipts,
         })
     }
@@ -82,7 +82,7 @@ impl Address {
         Ok(Self {
             ton: centre.sender_ton.map_or(ton, Ton::from),
             npi: centre.sender_npi.map_or(npi, Npi::from),
-            address: octets(centre, "sender", sender.strip_prefix('+').unwrap_or(sender))?,
+            address: octets("sender", sender.strip_prefix('+').unwrap_or(sender))?,
         })
     }
 }
@@ -105,22 +105,17 @@ fn destination(phone: &Phone) -> COctetString<1, 21> {
 /// Writes who we are. Copies of the password in the session's buffers are not wiped.
 pub(super) fn bind(centre: &SmppCentre, password: &Secret<String>) -> Result<BindTransceiver, Invalid> {
     Ok(BindTransceiver::builder()
-        .system_id(octets(centre, "system_id", &centre.system_id)?)
-        .password(octets(centre, "password", password.expose())?)
-        .system_type(octets(centre, "system_type", &centre.system_type)?)
+        .system_id(octets("system_id", &centre.system_id)?)
+        .password(octets("password", password.expose())?)
+        .system_type(octets("system_type", &centre.system_type)?)
         .interface_version(InterfaceVersion::Smpp3_4)
         .build())
 }
 
 /// Reads a text of the configuration; names what is wrong with it, never the text, which may be a password.
-fn octets<const MOST: usize>(
-    centre: &SmppCentre,
-    member: &str,
-    text: &str,
-) -> Result<COctetString<1, MOST>, Invalid> {
-    let field = || format!("{}.{member}", centre.name);
+fn octets<const MOST: usize>(member: &str, text: &str) -> Result<COctetString<1, MOST>, Invalid> {
     let expected = || format!("expected at most {} ASCII characters", MOST - 1);
-    text.parse().map_err(|_: COctetStringError| Invalid::new(field(), expected()))
+    text.parse().map_err(|_: COctetStringError| Invalid::new(member, expected()))
 }
 
 /// Returns how long the centre may try; `None` if the message has expired.
@@ -176,6 +171,6 @@ mod tests {
             SmppCentre { name: "centre".into(), system_id: "countersign".into(), ..SmppCentre::default() };
         let refusal = bind(&centre, &Secret::new("correct horse".into())).expect_err("too long").to_string();
 
-        assert_eq!(refusal, "centre.password: expected at most 8 ASCII characters");
+        assert_eq!(refusal, "password: expected at most 8 ASCII characters");
     }
 }

@@ -339,11 +339,9 @@ async fn what_the_protocol_has_no_room_for_fails_the_start() {
         started.expect_err(more).to_string()
     };
 
-    assert_eq!(refusal("password = 'correct horse'"), "centre.password: expected at most 8 ASCII characters");
-    assert_eq!(
-        refusal("service_type = 'codes!'"),
-        "centre.service_type: expected at most 5 ASCII characters"
-    );
+    assert_eq!(refusal("password = 'correct horse'"), "password: expected at most 8 ASCII characters");
+    assert_eq!(refusal("service_type = 'codes!'"), "service_type: expected at most 5 ASCII characters");
+    assert_eq!(refusal("password_file = '/dev/null'"), "read password_file /dev/null: it is empty");
     assert!(refusal("password_file = '/nowhere'").starts_with("read password_file /nowhere: "));
     assert!(refusal("ca_file = '/nowhere'").starts_with("read ca_file /nowhere: "));
 }
