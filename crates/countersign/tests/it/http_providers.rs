@@ -464,6 +464,41 @@ fn what_would_fail_with_the_first_message_stops_the_start_and_names_provider_and
         ("http://a.example", "", "delivery.sms.main.url: a.example is asked over https only"),
         ("https://10.0.0.1", "", "delivery.sms.main.url: 10.0.0.1 is a private address"),
         ("ftp://a.example", "", "delivery.sms.main.url: "),
+        // All of these started, and what they sent told nobody anything.
+        ("https://a.example", "", "delivery.sms.main.url: the provider is not told {{ to }}"),
+        (
+            "https://a.example",
+            "query = { to = \"{{ to }}\" }",
+            "delivery.sms.main.query: the provider is not told {{ text }}",
+        ),
+        (
+            "https://a.example",
+            &format!("{json}body = '{{\"to\": {{{{ to }}}}}}'"),
+            "delivery.sms.main.body: the provider is not told {{ text }}",
+        ),
+        (
+            "https://a.example",
+            &format!("{json}body = '{{\"text\": {{{{ text }}}}}}'"),
+            "delivery.sms.main.body: the provider is not told {{ to }}",
+        ),
+        (
+            "https://a.example",
+            &format!(
+                "{json}body = '{{% if to is startingwith(\"+49\") %}}[{{{{ to }}}}, {{{{ text }}}}]{{% else %}}1{{% endif %}}'"
+            ),
+            "delivery.sms.main.body: the provider is not told {{ to }}",
+        ),
+        ("https://a.example", "token = \"\"", "delivery.sms.main.token: cannot be empty"),
+        (
+            "https://a.example",
+            "token_file = \"/dev/null\"",
+            "delivery.sms.main.token: read token_file /dev/null: it is empty",
+        ),
+        (
+            "https://a.example",
+            "countries = [\"DE\", \"XX\"]",
+            "delivery.sms.main.countries: XX is no country",
+        ),
     ];
     for (url, toml, expected) in cases {
         let error = prepared(Channel::Sms, url, toml).expect_err(expected).to_string();
@@ -472,6 +507,18 @@ fn what_would_fail_with_the_first_message_stops_the_start_and_names_provider_and
     }
     let error = prepared(Channel::Voice, "https://a.example", &vonage()).expect_err("no calls").to_string();
     assert!(error.starts_with("delivery.voice.main.preset: vonage"), "{error}");
+}
+
+#[test]
+fn a_provider_may_be_told_to_and_text_anywhere_and_in_parts() {
+    for toml in [
+        "path = \"/{{ to | digits }}\"\nquery = { t = \"{{ text }}\" }",
+        "method = \"GET\"\nquery = { to = \"{{ to }}\", text = \"{{ text }}\" }",
+        "content_type = \"text/xml\"\nbody = \"<to>{{ to | replace('+49', '0') }}</to>{{ text }}\"",
+    ] {
+        let prepared = prepared(Channel::Sms, "https://a.example", toml);
+        assert!(prepared.is_ok(), "{toml}: {prepared:?}");
+    }
 }
 
 /// Returns the TOML of the manual's examples, with secrets written out instead of in files.

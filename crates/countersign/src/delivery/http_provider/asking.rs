@@ -31,6 +31,11 @@ const TTL_SECONDS: (u64, u64) = (60, 14_400);
 const GSM: &str = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZ\
                    ÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà\u{c}^{}\\[~]|€";
 
+/// Numbers that templates are tried out with.
+const SAMPLES: [&str; 2] = ["+4930123456", "+12025550143"];
+/// What is recognised of the text that templates are tried out with.
+const SAMPLE_CODE: &str = "907384";
+
 /// How a provider is asked.
 pub(super) struct Asking {
     channel: Channel,
@@ -155,23 +160,51 @@ impl Asking {
         self.parameters.iter().map(|(name, value)| (*name, Value::from(value.expose().as_str()))).collect()
     }
 
+    /// Returns an address as it is asked with a message, with values that are nobody's.
+    pub(super) fn address(&self) -> Result<Url, Invalid> {
+        Ok(self.request(&sample(self.channel, SAMPLES[0])?, Timestamp::from_seconds(0))?.url)
+    }
+
     /// Fails now on what would fail with the first message.
     fn try_out(&self, outbound: &Outbound) -> Result<(), Invalid> {
-        let tried = ["+4930123456", "+12025550143"].map(|number| {
+        let tried = SAMPLES.map(|number| {
             let request = self.request(&sample(self.channel, number)?, Timestamp::from_seconds(0))?;
             if self.body.as_ref().is_some_and(|body| body.escape == Escape::Json) {
                 serde_json::from_slice::<IgnoredAny>(request.body.expose()).map_err(|_| {
                     Invalid::new("body", "is no JSON once filled in; values bring their quotes")
                 })?;
             }
-            Ok(request.url)
+            Ok(request)
         });
         let [one, other] = tried;
-        let (one, other): (Url, Url) = (one?, other?);
-        if one.origin() != other.origin() {
+        let (one, other): (Request, Request) = (one?, other?);
+        if one.url.origin() != other.url.origin() {
             return Err(Invalid::new("url", "the host cannot depend on the message"));
         }
-        outbound.check(&one).map_err(|error| Invalid::new("url", error.to_string()))
+        outbound.check(&one.url).map_err(|error| Invalid::new("url", error.to_string()))?;
+        self.carries_all(SAMPLES[0], &one)?;
+        self.carries_all(SAMPLES[1], &other)
+    }
+
+    /// Checks that a request says what is to be sent, and to whom. Digits are the same however they are escaped; of the
+    /// number, a provider of one country may want all but the country's code.
+    fn carries_all(&self, number: &str, request: &Request) -> Result<(), Invalid> {
+        let body = String::from_utf8_lossy(request.body.expose());
+        let carries = |digits: &str| request.url.as_str().contains(digits) || body.contains(digits);
+        let key = if self.body.is_some() {
+            "body"
+        } else if self.query.is_empty() {
+            "url"
+        } else {
+            "query"
+        };
+        for (digits, value) in [(&number[number.len() - 7..], "to"), (SAMPLE_CODE, "text")] {
+            if !carries(digits) {
+                let why = format!("the provider is not told {{{{ {value} }}}}; say it in url, query or body");
+                return Err(Invalid::new(key, why));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -239,7 +272,7 @@ fn parse_header_name(name: &str) -> Result<HeaderName, Invalid> {
 
 /// Returns a message for trying templates out, with whatever breaks out of a place that is not escaped.
 fn sample(channel: Channel, number: &str) -> Result<Outgoing, Invalid> {
-    let text = Secret::new(String::from("\"'<&>\\\n{}%+ 123456"));
+    let text = Secret::new(format!("\"'<&>\\\n{{}}%+ {SAMPLE_CODE}"));
     Ok(Outgoing {
         id: DeliveryId::from_uuid(Uuid::nil()),
         to: Destination::parse(channel, "to", number)?,
