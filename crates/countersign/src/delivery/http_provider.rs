@@ -70,6 +70,13 @@ impl HttpProvider {
         &self.countries
     }
 
+    /// Connects to the provider without asking anything; returns what was connected to.
+    pub async fn probe(&self) -> Result<String, Failure> {
+        let failed = |problem: String| Failure::Temporary(problem);
+        let url = self.asking.address().map_err(|invalid| failed(invalid.to_string()))?;
+        self.outbound.reach(&url).await.map_err(|error| failed(error.to_string()))
+    }
+
     /// Asks the provider to send a message.
     pub async fn send(&self, outgoing: &Outgoing) -> Result<Receipt, Failure> {
         let request = self

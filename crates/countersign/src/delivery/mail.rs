@@ -1,5 +1,6 @@
 //! Mail through SMTP servers.
 
+mod account;
 mod answer;
 mod relay;
 mod source;
@@ -45,8 +46,10 @@ impl Mailer {
         Ok(Receipt { provider: self.name.clone(), reference: Some(scrubbed(&answer, to)) })
     }
 
-    /// Connects and signs in, as before sending, and leaves.
-    pub async fn probe(&self) -> Result<(), Failure> {
-        self.relay.greet().await.map_err(answer::Refused::before_any_mail)
+    /// Connects, signs in and names the sender, as when sending, and leaves; returns the sender.
+    pub async fn probe(&self) -> Result<String, Failure> {
+        let sender = self.letterhead.sender();
+        self.relay.greet(sender.clone()).await.map_err(|refused| refused.before_any_mail())?;
+        Ok(sender.to_string())
     }
 }

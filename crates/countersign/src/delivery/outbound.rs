@@ -16,8 +16,15 @@ use reqwest::{
     redirect,
 };
 use std::{
-    collections::BTreeSet, error::Error as _, fs, net::IpAddr, path::PathBuf, sync::Arc, time::Duration,
+    collections::BTreeSet,
+    error::Error as _,
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
 };
+use tokio::{net::TcpStream, time::timeout};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -42,6 +49,7 @@ pub struct Reach {
 pub struct Outbound {
     client: Client,
     allowed: Allowed,
+    proxy: Option<Url>,
 }
 
 /// A request. Does not print: URL, headers and body may hold secrets, numbers and codes.
@@ -119,8 +127,8 @@ impl Outbound {
             .retry(reqwest::retry::never())
             .no_proxy()
             .dns_resolver(allowed.clone());
-        if let Some(proxy) = proxy {
-            builder = builder.proxy(Proxy::all(proxy).map_err(|error| unprepared(&error))?);
+        if let Some(proxy) = &proxy {
+            builder = builder.proxy(Proxy::all(proxy.clone()).map_err(|error| unprepared(&error))?);
         }
         if let Some(file) = &reach.ca_file {
             let shown = file.display();
@@ -133,12 +141,35 @@ impl Outbound {
             builder = builder.tls_certs_merge(found);
         }
         let client = builder.build().map_err(|error| unprepared(&error))?;
-        Ok(Self { client, allowed })
+        Ok(Self { client, allowed, proxy })
     }
 
     /// Checks what is known of a URL before its name is resolved.
     pub fn check(&self, url: &Url) -> Result<(), OutboundError> {
         self.allowed.check(url)
+    }
+
+    /// Connects to where a URL leads, or to the proxy on the way there, says nothing and returns what was connected to.
+    pub async fn reach(&self, url: &Url) -> Result<String, OutboundError> {
+        self.check(url)?;
+        let first = self.proxy.as_ref().unwrap_or(url);
+        let host = bare(first.host_str().unwrap_or_default());
+        let port = first.port_or_known_default().unwrap_or_default();
+        let failed =
+            |attempt: &str, error: io::Error| OutboundError::Unreachable(format!("{attempt}: {error}"));
+        let connect = async {
+            let found = self.allowed.addresses(&host, port).await;
+            let found = found.map_err(|error| failed(&format!("resolve {host}"), error))?;
+            if found.is_empty() {
+                return Err(OutboundError::Private(host.clone()));
+            }
+            let shown = format!("{host}:{port}");
+            TcpStream::connect(&found[..]).await.map_err(|error| failed(&shown, error))?;
+            Ok(shown)
+        };
+        timeout(CONNECT, connect)
+            .await
+            .map_err(|_| OutboundError::Unreachable(format!("{host}: no answer in time")))?
     }
 
     /// Sends a request and returns the whole answer, whatever its status.
@@ -171,6 +202,13 @@ impl Allowed {
         self.0.contains(&bare(host))
     }
 
+    /// Resolves a name, and leaves out addresses it may not have.
+    async fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let is_allowed = self.has(host);
+        let found = tokio::net::lookup_host((host, port)).await?;
+        Ok(found.filter(|found| is_allowed || is_public(found.ip())).collect())
+    }
+
     /// Checks what can be checked before a name is resolved: the scheme, and an address written out.
     fn check(&self, url: &Url) -> Result<(), OutboundError> {
         let host = url.host_str().unwrap_or_default();
@@ -189,10 +227,9 @@ impl Allowed {
 
 impl Resolve for Allowed {
     fn resolve(&self, name: Name) -> Resolving {
-        let is_allowed = self.has(name.as_str());
+        let allowed = self.clone();
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let usable: Vec<_> = found.filter(|found| is_allowed || is_public(found.ip())).collect();
+            let usable = allowed.addresses(name.as_str(), 0).await?;
             if usable.is_empty() {
                 return Err(OnlyPrivate.into());
             }

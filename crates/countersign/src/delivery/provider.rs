@@ -27,7 +27,7 @@ pub struct Provider {
 
 #[derive(Debug)]
 enum Kind {
-    Mail(Mailer),
+    Mail(Box<Mailer>),
     Http(Box<HttpProvider>),
     Smpp(Smpp),
     File(File),
@@ -109,12 +109,19 @@ impl Provider {
         }
     }
 
-    /// Asks it whether it would take a message, without giving it one; `None` where only a message would tell.
-    pub async fn probe(&self) -> Option<Result<(), Failure>> {
-        match &self.kind {
-            Kind::Mail(mailer) => Some(mailer.probe().await),
-            _ => None,
-        }
+    /// Asks it whether it would take a message, as far as that can be known without giving it one, and says what is known;
+    /// `None` where only a message would tell.
+    pub async fn probe(&self) -> Option<Result<String, Failure>> {
+        Some(match &self.kind {
+            Kind::Mail(mailer) => {
+                mailer.probe().await.map(|sender| format!("answers and would take mail from {sender}"))
+            }
+            Kind::Smpp(centre) => centre.probe().await.map(|()| "answers and let us bind".into()),
+            Kind::Http(provider) => provider.probe().await.map(|place| {
+                format!("is reached at {place}; whether it takes messages, countersign delivery test tells")
+            }),
+            _ => return None,
+        })
     }
 
     /// Takes leave of whoever it is connected to.
@@ -128,7 +135,7 @@ impl Provider {
 impl Kind {
     fn new(channel: Channel, given: &config::Provider, tools: &mut Tools) -> Result<Self> {
         Ok(match given {
-            config::Provider::Smtp(server) => Self::Mail(Mailer::new(server)?),
+            config::Provider::Smtp(server) => Self::Mail(Box::new(Mailer::new(server)?)),
             config::Provider::Http(http) => {
                 Self::Http(Box::new(HttpProvider::new(channel, http, tools.outbound()?)?))
             }

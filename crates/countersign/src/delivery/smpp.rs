@@ -84,6 +84,14 @@ impl Smpp {
         matches!(*self.state.borrow(), State::Up(_))
     }
 
+    /// Waits for the centre to let us bind, or for the reason why not.
+    pub async fn probe(&self) -> Result<(), Failure> {
+        // Connecting and binding may each take as long as an answer.
+        let patience = self.patience * 2 + Duration::from_secs(1);
+        let late = |_| Failure::Temporary("connect and bind: no answer in time".into());
+        timeout(patience, self.link()).await.map_err(late)?.map(drop)
+    }
+
     /// Hands a text message to the centre. The receipt names its last part, the one that is reported on.
     pub async fn send(&self, message: &Outgoing) -> Result<Receipt, Failure> {
         let (Destination::Sms(to), Written::Sms { text }) = (&message.to, &message.written) else {

@@ -118,7 +118,7 @@ async fn a_password_goes_over_tls_only() {
         let mail = server.mail();
         assert_eq!((&mail["authenticated"], &mail["tls"]), (&true.into(), &true.into()), "{security}");
         let Failure::Temporary(reason) = wrong else { panic!("another provider may take it: {wrong:?}") };
-        assert!(reason.starts_with("connect: 535 5.7.8"), "{reason}");
+        assert!(reason.starts_with("sign in: 535 5.7.8"), "{reason}");
     }
 }
 
@@ -278,8 +278,40 @@ async fn a_probe_signs_in_and_sends_nothing() {
         .expect("well");
     let wrong = Mailer::new(&server.configuration(&keys("wrong"))).expect("a mailer").probe().await;
 
-    assert!(wrong.is_err_and(|failure| failure.reason().starts_with("connect: 535")));
+    assert!(wrong.is_err_and(|failure| failure.reason().starts_with("sign in: 535")));
     assert!(server.mails().is_empty());
+}
+
+// The doctor praised relays that then took no mail.
+#[tokio::test]
+async fn a_probe_names_the_sender_because_some_servers_object_only_then() {
+    let wants_account = MailServer::start("tls", &["--account", "relay:correct horse"]);
+    let without = Mailer::new(&wants_account.configuration("")).expect("a mailer").probe().await;
+    let server = MailServer::start("tls", &[]);
+    let well = Mailer::new(&server.configuration("")).expect("a mailer").probe().await;
+    let mut configuration = server.configuration("");
+    configuration.from = "stranger@example.com".into();
+    let stranger = Mailer::new(&configuration).expect("a mailer").probe().await;
+
+    assert!(without.is_err_and(|failure| failure.reason().starts_with("name the sender: 530 5.7.0")));
+    assert_eq!(well, Ok("no-reply@example.com".into()));
+    assert!(stranger.is_err_and(|failure| failure.reason().starts_with("name the sender: 550 5.7.1")));
+    assert!(server.mails().is_empty());
+}
+
+// A wrong password was tried with every message, until the server locked the account.
+#[tokio::test]
+async fn a_refused_account_is_not_tried_again_with_the_next_message() {
+    let server = MailServer::start("tls", &["--account", "relay:correct horse"]);
+    let keys = "username = \"relay\"\npassword = \"wrong\"\ntimeout_seconds = 5";
+    let mailer = Mailer::new(&server.configuration(keys)).expect("a mailer");
+
+    let first = mailer.send(&outgoing("ada@example.com", "en")).await.expect_err("refused");
+    let second = mailer.send(&outgoing("bob@example.com", "en")).await.expect_err("refused");
+
+    assert!(matches!(first, Failure::Temporary(_)), "another provider may take it: {first:?}");
+    assert_eq!(first, second);
+    assert_eq!(server.sign_ins(), 1);
 }
 
 #[test]

@@ -98,7 +98,7 @@ async fn delivery(config: &Delivery) -> Vec<Finding> {
 async fn reachability(check: &str, provider: &Provider) -> Finding {
     let name = provider.name();
     match provider.probe().await {
-        Some(Ok(())) => finding(check, Health::Good, format!("{name} answers, and takes our word")),
+        Some(Ok(known)) => finding(check, Health::Good, format!("{name} {known}")),
         Some(Err(failure)) => finding(check, Health::Warning, format!("{name}: {}", failure.reason())),
         None => {
             let advice = "try it on the running server with: countersign delivery test";
@@ -131,5 +131,46 @@ async fn trail(app: &App) -> Finding {
             Err(failure) => finding(CHECK, Health::Bad, failure.message),
         },
         Err(error) => finding(CHECK, Health::Bad, error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A provider that nobody had reached was shown with the mark of those that work.
+    #[tokio::test]
+    async fn a_provider_is_well_only_if_it_was_reached() {
+        let free =
+            std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+        let there = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let (free, there) = (free.port(), there.local_addr().expect("an address").port());
+        let http = |name: &str, port: u16| {
+            format!(
+                "[[sms]]\ntype = 'http'\nname = '{name}'\nurl = 'http://127.0.0.1:{port}'\n\
+                 query = {{ to = '{{{{ to }}}}', text = '{{{{ text }}}}' }}\n"
+            )
+        };
+        let config: Delivery = toml::from_str(&format!(
+            "allow_private = ['127.0.0.1']\n{}{}[[sms]]\ntype = 'smpp'\nname = 'centre'\nhost = '127.0.0.1'\n\
+             port = {free}\ntls = false\nsystem_id = 'a'\npassword = 'b'\n[[mail]]\ntype = 'smtp'\nname = 'relay'\n\
+             host = 'localhost'\nport = {free}\nsecurity = 'none'\nfrom = 'a@example.com'\n",
+            http("here", there),
+            http("gone", free),
+        ))
+        .expect("a configuration");
+
+        let found = delivery(&config).await;
+
+        let expected = [
+            (Health::Warning, "relay: connect: ".to_owned()),
+            (Health::Good, format!("here is reached at 127.0.0.1:{there}; whether it takes messages")),
+            (Health::Warning, format!("gone: connect: 127.0.0.1:{free}: ")),
+            (Health::Warning, "centre: connect to the message centre: ".to_owned()),
+        ];
+        assert_eq!(found.len(), expected.len());
+        for (found, (health, beginning)) in found.iter().zip(expected) {
+            assert!(found.health == health && found.detail.starts_with(&beginning), "{found:?}");
+        }
     }
 }

@@ -11,8 +11,10 @@ const SHOWN: usize = 160;
 /// How far a mail got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Connecting, TLS and signing in.
+    /// Connecting and TLS.
     Connect,
+    /// `AUTH`.
+    SignIn,
     /// `MAIL FROM`: we are known by now, the recipient is not.
     Sender,
     /// `RCPT TO`.
@@ -25,6 +27,7 @@ impl Stage {
     const fn attempted(self) -> &'static str {
         match self {
             Self::Connect => "connect",
+            Self::SignIn => "sign in",
             Self::Sender => "name the sender",
             Self::Recipient => "name the recipient",
             Self::Content => "hand over the mail",
@@ -41,6 +44,8 @@ pub(super) enum Refused {
     Timeout(Stage),
     /// The server lacks what we will not do without.
     Lacks(Stage, &'static str),
+    /// The server does not want our account, now or when it was last asked; says why.
+    Account(String),
 }
 
 impl Refused {
@@ -51,8 +56,16 @@ impl Refused {
     }
 
     /// Returns the failure of an attempt that had no recipient yet.
-    pub(super) fn before_any_mail(self) -> Failure {
-        Failure::Temporary(self.reason(|words| shortened(words.split_whitespace())))
+    pub(super) fn before_any_mail(&self) -> Failure {
+        Failure::Temporary(self.reason(|words| {
+            let words = without_numbers(words);
+            shortened(words.split_whitespace().map(|word| if word.contains('@') { "…" } else { word }))
+        }))
+    }
+
+    /// Tells whether this is the server's last word on our name and password.
+    pub(super) fn is_about_the_account(&self) -> bool {
+        matches!(self, Self::By(Stage::SignIn, error) if error.is_permanent())
     }
 
     /// Tells whether asking again is pointless. What a server says before it knows the recipient is about us: another
@@ -65,13 +78,14 @@ impl Refused {
                     && !asks_to_sign_in(error)
             }
             Self::Lacks(stage, _) => *stage == Stage::Sender,
-            Self::Timeout(_) => false,
+            Self::Timeout(_) | Self::Account(_) => false,
         }
     }
 
     fn reason(&self, shown: impl Fn(&str) -> String) -> String {
         match self {
             Self::Timeout(stage) => format!("{}: no answer in time", stage.attempted()),
+            Self::Account(reason) => reason.clone(),
             Self::Lacks(stage, what) => format!("{}: {what}", stage.attempted()),
             Self::By(stage, error) => {
                 let words = error.source().map(|source| shown(&source.to_string())).unwrap_or_default();

@@ -3,7 +3,10 @@
 //! A connection belongs to one message at a time. Whoever gives a message up in the middle closes its connection: what
 //! came next on it would be taken for part of the message.
 
-use super::answer::{Refused, Stage};
+use super::{
+    account::Account,
+    answer::{Refused, Stage},
+};
 use crate::{
     config::{
         delivery::mail::{Security, SmtpServer},
@@ -17,7 +20,7 @@ use lettre::{
     transport::smtp::{
         authentication::{Credentials, DEFAULT_MECHANISMS},
         client::{AsyncSmtpConnection as Connection, Certificate, CertificateStore, TlsParameters},
-        commands::{Data, Mail, Rcpt},
+        commands::{Data, Mail, Rcpt, Rset},
         extension::{ClientId, Extension, MailParameter},
     },
 };
@@ -42,6 +45,7 @@ pub(super) struct Relay {
     security: Security,
     tls: Option<TlsParameters>,
     credentials: Option<Credentials>,
+    account: Account,
     timeout: Duration,
     hello: ClientId,
     slots: Semaphore,
@@ -66,6 +70,7 @@ impl Relay {
             tls: tls(server)?,
             credentials: credentials
                 .map(|(name, password)| Credentials::new(name, password.expose().clone())),
+            account: Account::with(&server.name),
             timeout: Duration::from_secs(server.timeout_seconds),
             hello: ClientId::default(),
             slots: Semaphore::new(server.pool),
@@ -92,11 +97,13 @@ impl Relay {
         }
     }
 
-    /// Connects, signs in and leaves.
-    pub(super) async fn greet(&self) -> Result<(), Refused> {
+    /// Connects, signs in, names the sender and leaves.
+    pub(super) async fn greet(&self, from: Address) -> Result<(), Refused> {
         let _slot = self.slots.acquire().await.expect("nobody closes the semaphore");
-        leave(self.open().await?).await;
-        Ok(())
+        let mut connection = self.open().await?;
+        let named = timeout(self.timeout, name_sender(&mut connection, from)).await;
+        leave(connection).await;
+        named.unwrap_or(Err(Refused::Timeout(Stage::Sender)))
     }
 
     /// Returns a connection that waits for a mail.
@@ -110,6 +117,7 @@ impl Relay {
     }
 
     async fn open(&self) -> Result<Connection, Refused> {
+        self.account.may_be_used(Instant::now())?;
         timeout(self.timeout, self.connect()).await.unwrap_or(Err(Refused::Timeout(Stage::Connect)))
     }
 
@@ -129,9 +137,11 @@ impl Relay {
         }
         if let Some(credentials) = &self.credentials {
             if !connection.is_encrypted() {
-                return Err(Refused::Lacks(Stage::Connect, "no password goes over a plain connection"));
+                return Err(Refused::Lacks(Stage::SignIn, "no password goes over a plain connection"));
             }
-            connection.auth(DEFAULT_MECHANISMS, credentials).await.map_err(failed)?;
+            let refused = |error| self.account.failed(Refused::By(Stage::SignIn, error), Instant::now());
+            connection.auth(DEFAULT_MECHANISMS, credentials).await.map_err(refused)?;
+            self.account.worked();
         }
         Ok(connection)
     }
@@ -162,6 +172,15 @@ async fn hand_over(
     connection.command(Data).await.map_err(at(*stage))?;
     let answer = connection.message(mail).await.map_err(at(*stage))?;
     Ok(answer.message().collect::<Vec<_>>().join(" "))
+}
+
+/// Says the beginning of a mail, and takes it back.
+async fn name_sender(connection: &mut Connection, from: Address) -> Result<(), Refused> {
+    let parameters = parameters(connection, &from, &from)?;
+    let failed = |error| Refused::By(Stage::Sender, error);
+    connection.command(Mail::new(Some(from), parameters)).await.map_err(failed)?;
+    connection.command(Rset).await.map_err(failed)?;
+    Ok(())
 }
 
 /// Asks for what addresses beyond ASCII need (RFC 6531 §3.1). Whoever cannot do that will never reach them.

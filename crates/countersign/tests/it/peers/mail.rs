@@ -69,6 +69,11 @@ impl MailServer {
             .collect()
     }
 
+    /// Returns how often somebody tried to sign in.
+    pub(crate) fn sign_ins(&self) -> usize {
+        fs::read_to_string(self.folder.path().join("sign-ins")).unwrap_or_default().lines().count()
+    }
+
     /// Returns the only mail that arrived.
     pub(crate) fn mail(&self) -> Value {
         let mut mails = self.mails();

@@ -81,10 +81,12 @@ class Keeper:
         self.count += 1
 
 
-def authenticator(account):
+def authenticator(account, folder):
     name, password = (part.encode() for part in account.split(":"))
 
     def check(server, session, envelope, mechanism, data):
+        with open(os.path.join(folder, "sign-ins"), "a", encoding="utf-8") as file:
+            file.write("one\n")
         return AuthResult(success=(data.login, data.password) == (name, password), handled=False)
 
     return check
@@ -115,7 +117,9 @@ async def main():
         # With TLS from the first byte this server does not know that it speaks TLS.
         wants_starttls = arguments.security == "starttls"
         options.update(
-            authenticator=authenticator(arguments.account), auth_required=True, auth_require_tls=wants_starttls
+            authenticator=authenticator(arguments.account, arguments.folder),
+            auth_required=True,
+            auth_require_tls=wants_starttls,
         )
     keeper = Keeper(arguments.folder)
     listener = await asyncio.get_running_loop().create_server(

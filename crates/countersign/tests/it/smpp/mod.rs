@@ -171,6 +171,21 @@ async fn a_wrong_password_is_said_and_not_tried_again_soon() {
 }
 
 #[tokio::test]
+async fn a_probe_waits_for_the_centre_to_let_us_in() {
+    let (peer, other) = (Peer::start(&[]), Peer::start(&["password=other"]));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+
+    let well = Session::with(&peer, "").smpp.probe().await;
+    let refused = Session::with(&other, "").smpp.probe().await;
+    let gone = Session::open(&centre(free.port(), ""), 1).smpp.probe().await;
+
+    assert_eq!(well, Ok(()));
+    let reason = "the message centre refused to bind: ESME_RINVPASWD (0x0e)";
+    assert_eq!(refused, Err(Failure::Temporary(reason.into())));
+    assert!(gone.is_err_and(|failure| failure.reason().starts_with("connect to the message centre: ")));
+}
+
+#[tokio::test]
 async fn a_lost_session_is_taken_up_again() {
     let peer = Peer::start(&["drop=1"]);
     let session = Session::with(&peer, "");
