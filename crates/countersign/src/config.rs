@@ -343,7 +343,9 @@ mod tests {
         std::fs::write(&path, DEFAULT).expect("write");
 
         assert_eq!(Config::load(Some(&path), std::iter::empty()).expect("load"), Config::default());
-        assert!(uncommented.parse::<Table>().is_ok(), "optional keys are commented out, but right");
+        std::fs::write(&path, uncommented).expect("write");
+        let examples = Config::load(Some(&path), std::iter::empty()).expect("what is commented out is right");
+        assert!(examples.delivery.channels().has(countersign_core::Channel::Voice));
     }
 
     #[test]
