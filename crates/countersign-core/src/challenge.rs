@@ -154,8 +154,7 @@ impl User {
         keys: &impl Keyring,
         call: &Call,
     ) -> Result<Challenge, Refusal> {
-        policy.destinations.check(&destination)?;
-        self.check_not_held(&destination)?;
+        self.check_takes(&destination, policy)?;
         self.enrol(id, label, Proof::Sent(destination), policy, call)?;
         self.send_code(id, new.challenge, CodePurpose::Activation, None, new, policy, keys, call)
     }
@@ -389,8 +388,10 @@ impl User {
         })
     }
 
-    /// One destination is one factor: a second one would only double what can be sent there and guessed.
-    pub(crate) fn check_not_held(&self, destination: &Destination) -> Result<(), Refusal> {
+    /// Refuses a destination that policy does not take, or that a factor has: a second one would only double what can be
+    /// sent there and guessed.
+    pub(crate) fn check_takes(&self, destination: &Destination, policy: &Policy) -> Result<(), Refusal> {
+        policy.destinations.check(destination)?;
         let is_held = self.factors.iter().any(|factor| match (factor, factor.proof()) {
             (Factor::Active(_) | Factor::Disabled(_), Proof::Sent(held)) => held.key() == destination.key(),
             _ => false,
@@ -409,7 +410,7 @@ mod tests {
         lock::Until,
         message::{Letter, Notice},
         session::SecondStep,
-        testing::{OpenKeyring, Person, WRONG, attempt, label, new_session, newcomer, rng},
+        testing::{OpenKeyring, Person, WRONG, attempt, label, new_session, newcomer, rng, typed},
         verify::{Reason, Verdict},
     };
     use std::{collections::BTreeMap, time::Duration};
@@ -694,6 +695,37 @@ mod tests {
         let (mut person, _) = with_sms();
 
         assert_eq!(enrol(&mut person, 60).map(drop), Err(Refusal::Taken("destination")));
+    }
+
+    // Two that waited for their first code were both activated.
+    #[test]
+    fn one_destination_is_one_factor_also_for_those_that_wait() {
+        let mut person = newcomer();
+        let (first, code) = enrol(&mut person, 1).expect("enrol");
+        person.wait(30);
+        let (second, newer) = enrol(&mut person, 2).expect("enrol");
+        assert_eq!(person.activate(first.factor, &code), Activation::Activated);
+
+        let (call, policy) = (person.client(), person.policy.clone());
+        let user = &mut person.user;
+        let again = user.activate(second.factor, &typed(&newer), &policy, &OpenKeyring, &call);
+
+        assert_eq!(again, Err(Refusal::Taken("destination")));
+        assert_eq!(person.user.active_factors().count(), 1);
+    }
+
+    // A number that policy no longer takes became a factor nothing is sent to.
+    #[test]
+    fn policy_forbids_a_destination_before_its_first_code_comes() {
+        let mut person = newcomer();
+        let (challenge, code) = enrol(&mut person, 1).expect("enrol");
+        person.policy.destinations.countries = ["FR".to_owned()].into();
+
+        let (call, policy) = (person.client(), person.policy.clone());
+        let code = typed(&code);
+        let activated = person.user.activate(challenge.factor, &code, &policy, &OpenKeyring, &call);
+
+        assert_eq!(activated, Err(Refusal::DestinationForbidden("numbers of this country")));
     }
 
     #[test]

@@ -94,8 +94,7 @@ impl User {
 
         let (kind, changed) = (proof.kind(), proof.destination().cloned());
         if let Some(destination) = &changed {
-            policy.destinations.check(destination)?;
-            self.check_not_held(destination)?;
+            self.check_takes(destination, policy)?;
         }
         let note = Note::new(Action::FactorImported).factor(id).kind(kind);
         let state = Active { activated_at: call.now, last_used_at: None };
@@ -139,6 +138,10 @@ impl User {
         if held.state.expires_at <= call.now {
             self.drop_expired_factors(call);
             return Ok(Activation::Expired);
+        }
+        if let Some(destination) = held.proof.destination() {
+            // Another factor, or policy, may have come first.
+            self.check_takes(destination, policy)?;
         }
         let mut held = held.clone();
         let burnt = match held.proof.secret() {
