@@ -154,6 +154,9 @@ impl User {
         keys: &impl Keyring,
         call: &Call,
     ) -> Result<Challenge, Refusal> {
+        if self.status == Status::Disabled {
+            return Err(Refusal::UserDisabled);
+        }
         self.check_takes(&destination, policy)?;
         self.enrol(id, label, Proof::Sent(destination), policy, call)?;
         self.send_code(id, new.challenge, CodePurpose::Activation, None, new, policy, keys, call)
@@ -726,6 +729,15 @@ mod tests {
         let activated = person.user.activate(challenge.factor, &code, &policy, &OpenKeyring, &call);
 
         assert_eq!(activated, Err(Refusal::DestinationForbidden("numbers of this country")));
+    }
+
+    // Enrolling a number for somebody who is switched off sent a code to it.
+    #[test]
+    fn nothing_is_sent_for_whom_is_switched_off_not_even_a_first_code() {
+        let mut person = newcomer();
+        person.user.status = Status::Disabled;
+
+        assert_eq!(enrol(&mut person, 1).map(drop), Err(Refusal::UserDisabled));
     }
 
     #[test]
