@@ -740,6 +740,28 @@ mod tests {
         assert_eq!(enrol(&mut person, 1).map(drop), Err(Refusal::UserDisabled));
     }
 
+    // Naming the challenge instead of the factor went around the check.
+    #[test]
+    fn a_password_alone_has_no_first_code_sent_beside_the_factors_there_are() {
+        let (mut person, _) = with_sms();
+        person.set_password();
+        let id = FactorId::from_uuid(Uuid::from_u128(60));
+        let to = Destination::parse(Channel::Voice, "destination", NUMBER).expect("destination");
+        let (new, call) = (NewCode::draw(person.now, &mut rng(60)), person.client());
+        let (user, policy) = (&mut person.user, &person.policy);
+        let first =
+            user.enrol_sent(id, label("phone"), to, &new, policy, &OpenKeyring, &call).expect("enrol");
+        let login = person.open_login(1);
+        person.wait(30);
+
+        for recipient in [Recipient::Factor(id), Recipient::Challenge(first.id)] {
+            let (new, call) = (NewCode::draw(person.now, &mut rng(61)), person.themselves(false));
+            let user = &mut person.user;
+            let sent = user.challenge_in_login(login, recipient, &new, &person.policy, &OpenKeyring, &call);
+            assert_eq!(sent.map(drop), Err(Refusal::SecondFactorNeeded), "{recipient:?}");
+        }
+    }
+
     #[test]
     fn a_factor_that_goes_takes_its_challenge_along() {
         for way in 0..3 {
