@@ -273,7 +273,7 @@ impl User {
             failures: 0,
             used_at: None,
         };
-        let replaced = self.end_challenge_of(factor);
+        self.end_challenge_of(factor, call);
         self.challenges.push(challenge.clone());
 
         let note = Note::new(Action::ChallengeSent).factor(factor).kind(kind).method(method);
@@ -284,7 +284,6 @@ impl User {
             organisation: self.organisation,
             user: Some(self.id),
             challenge: Some(id),
-            replaces: replaced.map(|replaced| replaced.delivery),
             limit: Some(policy.resend),
             to,
             or_else: Vec::new(),
@@ -298,9 +297,18 @@ impl User {
     }
 
     /// Ends the challenge of a factor: there is a newer one, or the factor is gone.
-    pub(crate) fn end_challenge_of(&mut self, factor: FactorId) -> Option<Challenge> {
-        let place = self.challenges.iter().position(|challenge| challenge.factor == factor)?;
-        Some(self.challenges.remove(place))
+    pub(crate) fn end_challenge_of(&mut self, factor: FactorId, call: &Call) {
+        if let Some(place) = self.challenges.iter().position(|challenge| challenge.factor == factor) {
+            let ended = self.challenges.remove(place);
+            self.withdraw(ended.delivery, call);
+        }
+    }
+
+    /// Ends all challenges: the factors are gone, or the person is switched off.
+    pub(crate) fn end_challenges(&mut self, call: &Call) {
+        for ended in std::mem::take(&mut self.challenges) {
+            self.withdraw(ended.delivery, call);
+        }
     }
 
     /// Compares the first code of a factor that waits for it.
@@ -351,10 +359,12 @@ impl User {
         }
     }
 
-    /// Uses up a challenge.
+    /// Uses up a challenge. What is still tried, because nobody knows that it arrived, need not arrive twice.
     pub(crate) fn burn_challenge(&mut self, id: ChallengeId, call: &Call) {
-        for challenge in self.challenges.iter_mut().filter(|challenge| challenge.id == id) {
+        if let Some(challenge) = self.challenges.iter_mut().find(|challenge| challenge.id == id) {
             challenge.used_at = Some(call.now);
+            let delivery = challenge.delivery;
+            self.withdraw(delivery, call);
         }
     }
 
@@ -454,6 +464,10 @@ mod tests {
         }
     }
 
+    fn withdrawn(person: &mut Person) -> Vec<DeliveryId> {
+        person.user.take_withdrawals().into_iter().map(|withdrawal| withdrawal.id).collect()
+    }
+
     #[test]
     fn the_code_that_was_sent_activates_the_factor_once() {
         let mut person = newcomer();
@@ -465,6 +479,7 @@ mod tests {
         assert_eq!(code_in(&letters), (code.clone(), CodePurpose::Activation));
         assert_eq!(letters[0].to.full(), NUMBER);
         assert_eq!(activation, Activation::Activated);
+        assert_eq!(withdrawn(&mut person), [challenge.delivery]);
         assert!(person.user.mfa_enabled);
         assert_eq!(person.verify(&code, Target::Kind(Kind::Sms)), Verdict::Replayed);
         assert_eq!(person.user.locks.failures(), 0);
@@ -535,11 +550,9 @@ mod tests {
         person.wait(30);
 
         let (again, new) = person.challenge(Recipient::Challenge(first.id)).expect("again");
-        person.user.seal_messages(crate::testing::sender(), &OpenKeyring, |_| true).expect("seal");
-        let parcels = person.user.take_parcels().expect("parcels");
 
         assert_eq!((again.id, again.factor), (first.id, factor));
-        assert_eq!(parcels[0].replaces, Some(first.delivery));
+        assert_eq!(withdrawn(&mut person), [first.delivery]);
         assert_eq!(person.verify(&old, Target::Challenge(first.id)), wrong(4));
         assert_eq!(person.verify(&new, Target::Challenge(first.id)), accepted(factor));
         assert_eq!(person.challenge(Recipient::Challenge(first.id)), Err(Refusal::ChallengeUsed));
@@ -762,20 +775,27 @@ mod tests {
         }
     }
 
+    // The code went out all the same, to whom it was of no use any more.
     #[test]
     fn a_factor_that_goes_takes_its_challenge_along() {
-        for way in 0..3 {
+        for way in 0..4 {
             let (mut person, factor) = with_sms();
             let (challenge, code) = person.challenge(Recipient::Factor(factor)).expect("challenge");
             let (call, policy) = (person.staff(crate::Role::Admin), person.policy.clone());
             match way {
                 0 => person.user.delete_factor(factor, &policy, &call),
                 1 => person.user.disable_factor(factor, &policy, &call),
-                _ => person.user.reset(&policy, &call),
+                2 => person.user.reset(&policy, &call),
+                _ => {
+                    let status = Some(Status::Disabled);
+                    person.user.update(crate::user::UserPatch { status, ..Default::default() }, &call)
+                }
             }
             .expect("gone");
 
             assert!(person.user.challenges.is_empty());
+            assert_eq!(withdrawn(&mut person), [challenge.delivery]);
+            person.user.status = Status::Active;
             assert_eq!(person.verify(&code, Target::Challenge(challenge.id)), Verdict::Expired);
         }
     }

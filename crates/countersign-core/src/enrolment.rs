@@ -186,7 +186,7 @@ impl User {
         let attempts_left = ACTIVATION_TRIES.saturating_sub(held.state.failures);
         let note = Note::new(Action::FactorActivationRejected).factor(held.id).kind(held.proof.kind());
         if attempts_left == 0 {
-            self.end_challenge_of(held.id);
+            self.end_challenge_of(held.id, call);
             self.factors.remove(place);
         } else {
             self.factors[place] = Factor::Pending(held);
@@ -212,7 +212,7 @@ impl User {
             Factor::Active(held) => {
                 let (kind, changed) = (held.proof.kind(), held.proof.destination().cloned());
                 self.factors[place] = Factor::Disabled(held.clone().disable(call.now));
-                self.end_challenge_of(id);
+                self.end_challenge_of(id, call);
                 self.record(call, Note::new(Action::FactorDisabled).factor(id));
                 self.notify(Notice::FactorRemoved, Some(kind.name()), changed.as_slice(), call);
                 Ok(())
@@ -247,7 +247,7 @@ impl User {
         self.check_removal_by(policy, call)?;
         let place = self.place_of(id)?;
         let factor = self.factors.remove(place);
-        self.end_challenge_of(id);
+        self.end_challenge_of(id, call);
         self.record(call, Note::new(Action::FactorDeleted).factor(id).kind(factor.kind()));
         if !matches!(factor, Factor::Pending(_)) {
             let changed = factor.proof().destination().cloned();
@@ -354,7 +354,7 @@ impl User {
             && let Some(oldest) = self.factors.iter().position(|factor| matches!(factor, Factor::Pending(_)))
         {
             let replaced = self.factors.remove(oldest);
-            self.end_challenge_of(replaced.id());
+            self.end_challenge_of(replaced.id(), call);
             self.record(call, Note::new(Action::FactorDeleted).factor(replaced.id()).reason("replaced"));
         }
     }
@@ -364,7 +364,7 @@ impl User {
             self.factors.iter().filter(|factor| factor.is_expired(call.now)).map(Factor::id).collect();
         for id in expired {
             self.factors.retain(|factor| factor.id() != id);
-            self.end_challenge_of(id);
+            self.end_challenge_of(id, call);
             self.record(call, Note::new(Action::FactorDeleted).factor(id).reason("expired"));
         }
     }

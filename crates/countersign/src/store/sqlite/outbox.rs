@@ -16,6 +16,7 @@ use crate::{
 use countersign_core::{
     Channel, DeliveryId, OrganisationId, Parcel, Timestamp, UserId,
     keyring::{KeyError, Sealed},
+    message::Withdrawal,
 };
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use std::time::Duration;
@@ -67,32 +68,35 @@ impl Sqlite {
     }
 }
 
-/// Messages that may be posted, with what they count for; nothing is written yet.
+/// Messages that may be posted, with what they count for, and those that are taken back; nothing is written yet.
 pub(super) struct Postable {
     parcels: Vec<Parcel>,
     counted: Counted,
+    withdrawals: Vec<Withdrawal>,
 }
 
 /// Checks the messages of a change. To be called before its first write: it may refuse.
-pub(super) fn check(batch: &Batch<'_>, parcels: Result<Vec<Parcel>, KeyError>) -> Result<Postable> {
+pub(super) fn check(
+    batch: &Batch<'_>,
+    parcels: Result<Vec<Parcel>, KeyError>,
+    withdrawals: Vec<Withdrawal>,
+) -> Result<Postable> {
     let parcels =
         parcels.map_err(|_| Error::Internal("post messages: a rule's messages were not sealed".into()))?;
     let counted = destinations::count(batch, &parcels)?;
-    Ok(Postable { parcels, counted })
+    Ok(Postable { parcels, counted, withdrawals })
 }
 
 impl Postable {
-    /// Puts the messages into the outbox.
+    /// Takes messages out of the outbox and puts others in.
     pub(super) fn post(&self, batch: &Batch<'_>) -> Result<()> {
+        self.withdrawals.iter().try_for_each(|withdrawal| withdraw(batch, withdrawal))?;
         self.counted.write(batch)?;
         self.parcels.iter().try_for_each(|parcel| post(batch, parcel))
     }
 }
 
 fn post(batch: &Batch<'_>, parcel: &Parcel) -> Result<()> {
-    if let Some(earlier) = parcel.replaces {
-        supersede(batch, parcel.organisation, earlier, parcel.created_at)?;
-    }
     let mut statement = batch.prepare_cached(
         "INSERT INTO deliveries (organisation, id, user, challenge, channel, subject, masked, state, created_at,
              expires_at, due_at, body)
@@ -115,18 +119,30 @@ fn post(batch: &Batch<'_>, parcel: &Parcel) -> Result<()> {
     Ok(())
 }
 
-/// Takes back a message that nobody has begun to send.
-fn supersede(batch: &Batch<'_>, organisation: OrganisationId, id: DeliveryId, now: Timestamp) -> Result<()> {
+/// Takes back a message: at once if nobody has begun to send it, else it has no further attempt, nor is a dead letter sent
+/// again.
+fn withdraw(batch: &Batch<'_>, withdrawal: &Withdrawal) -> Result<()> {
+    let key = params![
+        withdrawal.organisation.uuid().into_bytes(),
+        withdrawal.id.uuid().into_bytes(),
+        withdrawal.at.millis()
+    ];
     let mut statement = batch.prepare_cached(
         "UPDATE deliveries SET state = 'superseded', settled_at = ?3, body = NULL
          WHERE organisation = ?1 AND id = ?2 AND state = 'queued' AND claim IS NULL RETURNING channel",
     )?;
-    let key = params![organisation.uuid().into_bytes(), id.uuid().into_bytes(), now.millis()];
     let channel: Option<String> = statement.query_row(key, |row| row.get(0)).optional()?;
     if let Some(channel) = channel {
         let settled = Happened::Settled(DeliveryState::Superseded);
         batch.after_commit(Effect::Outbox(channel_named(&channel)?, settled));
+        return Ok(());
     }
+    batch
+        .prepare_cached(
+            "UPDATE deliveries SET expires_at = min(expires_at, ?3)
+             WHERE organisation = ?1 AND id = ?2 AND state IN ('queued', 'failed')",
+        )?
+        .execute(key)?;
     Ok(())
 }
 
