@@ -154,6 +154,8 @@ impl User {
         keys: &impl Keyring,
         call: &Call,
     ) -> Result<Challenge, Refusal> {
+        // First, for what follows tells where the person's codes go.
+        self.check_managed_by(call)?;
         if self.status == Status::Disabled {
             return Err(Refusal::UserDisabled);
         }
@@ -711,6 +713,25 @@ mod tests {
         let (mut person, _) = with_sms();
 
         assert_eq!(enrol(&mut person, 60).map(drop), Err(Refusal::Taken("destination")));
+    }
+
+    // Who may not enrol anything learnt by it whether a number was the person's.
+    #[test]
+    fn who_may_not_enrol_does_not_learn_where_codes_go() {
+        let (mut person, _) = with_sms();
+        person.user.roles = crate::role::Roles::new([crate::Role::Admin]);
+        let id = FactorId::from_uuid(Uuid::from_u128(60));
+        let to = Destination::parse(Channel::Sms, "destination", NUMBER).expect("destination");
+        let (weak, helpdesk) = (person.themselves(false), person.staff(crate::Role::Helpdesk));
+
+        for (call, refused) in
+            [(weak, Refusal::SecondFactorNeeded), (helpdesk, Refusal::AboveYourRank(crate::Role::Admin))]
+        {
+            let (new, to) = (NewCode::draw(person.now, &mut rng(60)), to.clone());
+            let (user, policy) = (&mut person.user, &person.policy);
+            let enrolled = user.enrol_sent(id, label("phone"), to, &new, policy, &OpenKeyring, &call);
+            assert_eq!(enrolled, Err(refused));
+        }
     }
 
     // Two that waited for their first code were both activated.
