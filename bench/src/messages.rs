@@ -95,7 +95,7 @@ async fn killed(options: &KillOptions, installation: &Installation, provider: &P
 
     for kill in 1..=options.kills {
         let askers = askers(&queue, server.address, &authorization);
-        let moment = Duration::from_millis(20 + dice.below(60) as u64);
+        let moment = Duration::from_millis(60 + dice.below(80) as u64);
         sleep(moment).await;
         server.kill().await?;
         // What an asker did not get answered, it gave back.

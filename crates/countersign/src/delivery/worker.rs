@@ -26,6 +26,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 const PERSISTENCE: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
 
+/// Reports that may wait for what they report on.
+const NOTES: usize = 256;
+
 /// The running worker.
 pub struct Worker {
     phase: watch::Sender<Phase>,
@@ -89,15 +92,31 @@ impl Worker {
 
 /// Notes what providers say later of messages they took.
 async fn note_reports(app: Arc<App>, mut reports: mpsc::Receiver<Report>) {
-    while let Some(Report { provider, reference, fate, error }) = reports.recv().await {
-        let report = match error {
-            Some(error) => format!("{} ({error})", fate.name()),
-            None => fate.name().to_owned(),
-        };
-        if let Err(problem) = app.store.report(provider, reference, report).await {
-            error!("note a provider's report: {problem}");
+    let mut notes = JoinSet::new();
+    while let Some(report) = reports.recv().await {
+        while notes.try_join_next().is_some() {}
+        if notes.len() >= NOTES {
+            notes.join_next().await;
         }
+        notes.spawn(note_report(Arc::clone(&app), report));
     }
+}
+
+/// Notes one report. It may be here before what it reports on is noted as sent, so it is tried for a while.
+async fn note_report(app: Arc<App>, Report { provider, reference, fate, error }: Report) {
+    let report = match error {
+        Some(error) => format!("{} ({error})", fate.name()),
+        None => fate.name().to_owned(),
+    };
+    for pause in PERSISTENCE {
+        match app.store.report(provider.clone(), reference.clone(), report.clone()).await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(problem) => error!("note a provider's report: {problem}"),
+        }
+        sleep(pause).await;
+    }
+    info!("{provider} reports on a message nobody knows");
 }
 
 /// The worker's round on one channel.

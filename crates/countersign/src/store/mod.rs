@@ -362,8 +362,8 @@ impl Store {
         engine!(self, engine => engine.requeue_of_organisation(organisation, id, now, record).await)
     }
 
-    /// Notes what a provider said later of a message it took.
-    pub async fn report(&self, provider: String, reference: String, report: String) -> Result<()> {
+    /// Notes what a provider said later of a message it took; false if no message went by that name (yet).
+    pub async fn report(&self, provider: String, reference: String, report: String) -> Result<bool> {
         engine!(self, engine => engine.report(provider, reference, report).await)
     }
 

@@ -13,7 +13,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
 use tokio::task::JoinSet;
@@ -34,15 +37,19 @@ async fn a_code_that_was_answered_arrives_or_says_why_not() {
         let api = Arc::new(Api::new(&installation, &server.url));
         let policy = json!({ "resend": { "pauseSeconds": 0, "perHour": 20 } });
         api.must_patch("/v1/organisations/self/policy", &policy).await;
-        let mut askers = JoinSet::new();
+        let (mut askers, count) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
         for asker in 0..ASKERS {
-            askers.spawn(ask(Arc::clone(&api), format!("asker-{round}-{asker}")));
+            askers.spawn(ask(Arc::clone(&api), format!("asker-{round}-{asker}"), Arc::clone(&count)));
         }
-        tokio::time::sleep(Duration::from_millis(rand::rng().random_range(100..300))).await;
+        let begun = Instant::now();
+        while count.load(SeqCst) < 2 * ASKERS {
+            assert!(begun.elapsed() < PATIENCE, "there is no load");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(rand::rng().random_range(0..50))).await;
         server.kill();
         answered.extend(askers.join_all().await.into_iter().flatten());
     }
-    assert!(answered.len() > ROUNDS * ASKERS, "there was no load: {}", answered.len());
 
     let server = serve(&installation, &mailbox);
     let api = Api::new(&installation, &server.url);
@@ -80,7 +87,7 @@ fn serve(installation: &Installation, mailbox: &Path) -> Running {
 }
 
 /// Has one person after the other enrol a number until the server is gone; returns the messages that were answered.
-async fn ask(api: Arc<Api>, name: String) -> Vec<String> {
+async fn ask(api: Arc<Api>, name: String, count: Arc<AtomicUsize>) -> Vec<String> {
     let mut answered = Vec::new();
     for number in 0.. {
         let user = format!("{name}-{number}");
@@ -90,6 +97,7 @@ async fn ask(api: Arc<Api>, name: String) -> Vec<String> {
         let enrolled = api.post(&format!("/v1/users/{user}/factors"), &body).await;
         let Some((201, enrolled)) = enrolled else { break };
         answered.push(enrolled["challenge"]["delivery"].as_str().expect("a delivery").to_owned());
+        count.fetch_add(1, SeqCst);
     }
     answered
 }

@@ -206,7 +206,7 @@ fn a_start_that_fails_does_not_use_up_the_first_credentials() {
     mistaken.env("COUNTERSIGN__SERVER__TRUSTED_PROXIES", "[\"my proxy\"]");
     refuses(mistaken, &["server.trusted_proxies", "my proxy"]);
 
-    assert!(Running::start(serve()).log().contains("Client secret"));
+    Running::start(serve()).wait_for_log("Client secret");
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn a_full_disk_denies_and_loses_nothing() {
     holder.is_accepted(&server);
     fill(&ballast);
     holder.is_denied_until(&server, || fs::remove_file(&ballast).expect("remove"));
-    assert!(server.log().contains("disk is full"), "the log says why: {}", server.log());
+    server.wait_for_log("disk is full");
     assert!(server.terminate().0.success());
 
     fill(&ballast);

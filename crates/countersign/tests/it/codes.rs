@@ -94,6 +94,11 @@ impl World {
         self.app.post(path).by(&self.root()).json(body).await
     }
 
+    async fn deliveries(&self) -> Vec<Value> {
+        let list = self.app.get("/v1/deliveries?limit=200").by(&self.root()).await.expect_ok();
+        list["items"].as_array().expect("items").clone()
+    }
+
     /// Waits until a message was taken by its provider; returns its delivery.
     async fn sent(&self, id: &str) -> Answer {
         let end = Instant::now() + PATIENCE;
@@ -111,7 +116,10 @@ impl World {
     fn text(&self, kind: &str, to: &str) -> String {
         match kind {
             "email" => {
-                let mail = self.mail.mails().pop().expect("a mail");
+                // Notices go to the address of the profile, also meanwhile.
+                let is_here =
+                    |mail: &Value| mail["headers"]["To"].as_str().is_some_and(|to| to.contains(ADDRESS));
+                let mail = self.mail.mails().into_iter().rfind(is_here).expect("a mail");
                 mail["parts"][0]["content"].as_str().expect("text").to_owned()
             }
             "sms" if to == NUMBER => centre_text(&self.centre),
@@ -178,6 +186,13 @@ async fn each_kind_enrols_and_verifies_through_its_real_provider() {
         assert!(verdict.accepted(), "{kind}: {}", verdict.shown());
         assert_eq!(verdict["type"], kind);
         assert_eq!(ada.verify_with(body).await.refusal(), Some("replayed"), "{kind}");
+    }
+    let reported = |delivery: &Value| delivery["provider"] == "centre" && delivery["report"] == "delivered";
+    let end = Instant::now() + PATIENCE;
+    // The centre says so at once, perhaps before we have noted that it took the message.
+    while world.deliveries().await.iter().filter(|delivery| reported(delivery)).count() < 2 {
+        assert!(Instant::now() < end, "{:?}", world.deliveries().await);
+        sleep(Duration::from_millis(20)).await;
     }
     let last_line = centre_text(&world.centre).lines().last().expect("a line").to_owned();
     assert!(last_line.starts_with("@login.example.com #"), "{last_line}");

@@ -82,15 +82,17 @@ impl Sqlite {
     }
 
     /// See [`crate::store::Store::report`].
-    pub async fn report(&self, provider: String, reference: String, report: String) -> Result<()> {
+    pub async fn report(&self, provider: String, reference: String, report: String) -> Result<bool> {
         self.writer
             .commit(move |batch| {
-                batch
-                    .prepare_cached(
-                        "UPDATE deliveries SET report = ?3 WHERE reference = ?2 AND provider = ?1",
-                    )?
-                    .execute(params![provider, reference, report])?;
-                Ok(())
+                // The newest: providers begin their names anew some day.
+                let mut statement = batch.prepare_cached(
+                    "UPDATE deliveries SET report = ?3 WHERE pk =
+                         (SELECT pk FROM deliveries WHERE reference = ?2 AND provider = ?1 ORDER BY pk DESC LIMIT 1)
+                     RETURNING pk",
+                )?;
+                let noted = statement.query_row(params![provider, reference, report], |_| Ok(()));
+                Ok(noted.optional()?.is_some())
             })
             .await
     }

@@ -495,9 +495,9 @@ pub(super) async fn a_later_report_is_kept(engine: impl Engine) {
     let claimed = claim_one(&store, START).await.unwrap();
     assert!(store.settle(&claimed, sent(), second(1)).await.unwrap());
 
-    store.report("another".into(), "r-1".into(), "rejected".into()).await.unwrap();
+    assert!(!store.report("another".into(), "r-1".into(), "rejected".into()).await.unwrap());
     assert_eq!(look(&store, acme, id).await.report, None);
-    store.report("relay".into(), "r-1".into(), "delivered".into()).await.unwrap();
+    assert!(store.report("relay".into(), "r-1".into(), "delivered".into()).await.unwrap());
 
     let delivery = look(&store, acme, id).await;
     assert_eq!((delivery.state, delivery.report.as_deref()), (DeliveryState::Sent, Some("delivered")));
