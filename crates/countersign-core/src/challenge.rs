@@ -201,7 +201,10 @@ impl User {
         }
         let purpose = match held {
             Factor::Pending(held) if held.state.expires_at <= call.now => return Err(Refusal::NoSuchFactor),
-            Factor::Pending(_) => CodePurpose::Activation,
+            Factor::Pending(_) => {
+                self.check_managed_by(call)?;
+                CodePurpose::Activation
+            }
             Factor::Active(_) if login.is_some() => CodePurpose::SignIn,
             Factor::Active(_) => CodePurpose::Verification,
             disabled @ Factor::Disabled(_) => return Err(disabled.wrong_state()),
@@ -763,6 +766,27 @@ mod tests {
         let activated = person.user.activate(challenge.factor, &code, &policy, &OpenKeyring, &call);
 
         assert_eq!(activated, Err(Refusal::DestinationForbidden("numbers of this country")));
+    }
+
+    // A session without a second factor could have the first codes of whoever enrols end, one after the other.
+    #[test]
+    fn who_may_not_enrol_has_no_first_code_sent() {
+        let (mut person, _) = with_sms();
+        let id = FactorId::from_uuid(Uuid::from_u128(60));
+        let to = Destination::parse(Channel::Voice, "destination", NUMBER).expect("destination");
+        let (new, call) = (NewCode::draw(person.now, &mut rng(60)), person.client());
+        let (user, policy) = (&mut person.user, &person.policy);
+        let first =
+            user.enrol_sent(id, label("phone"), to, &new, policy, &OpenKeyring, &call).expect("enrol");
+        person.wait(30);
+
+        let weak = person.themselves(false);
+        for recipient in [Recipient::Factor(id), Recipient::Challenge(first.id)] {
+            let new = NewCode::draw(person.now, &mut rng(61));
+            let sent = person.user.challenge(recipient, &new, &person.policy, &OpenKeyring, &weak);
+            assert_eq!(sent, Err(Refusal::SecondFactorNeeded), "{recipient:?}");
+        }
+        assert!(person.challenge(Recipient::Factor(id)).is_ok());
     }
 
     // Enrolling a number for somebody who is switched off sent a code to it.
