@@ -161,10 +161,14 @@ fn claim(
             batch.after_commit(Effect::Outbox(channel, Happened::Interrupted));
         }
         if message.expires_at <= now {
-            expire(batch, &message, now)?;
-            batch.after_commit(Effect::Outbox(channel, Happened::Settled(DeliveryState::Expired)));
+            let reason = "its time ran out before it was sent";
+            end(batch, channel, &message, DeliveryState::Expired, reason, now)?;
+        } else if let Some(body) = sealed(message.body.as_deref()) {
+            claimed.push(lease(batch, message, body, channel, until)?);
         } else {
-            claimed.push(lease(batch, message, channel, until)?);
+            // Refusing to claim it would hold up all that come after it.
+            let reason = "open letter: it is not as expected";
+            end(batch, channel, &message, DeliveryState::Failed, reason, now)?;
         }
     }
     Ok(claimed)
@@ -204,7 +208,13 @@ const DUE: &str =
     "SELECT pk, id, organisation, user, attempts, expires_at, claim IS NOT NULL, body FROM deliveries
     WHERE channel = ?1 AND state = 'queued' AND due_at <= ?2 ORDER BY due_at LIMIT ?3";
 
-fn lease(batch: &Batch<'_>, message: Due, channel: Channel, until: Timestamp) -> Result<Claimed> {
+fn lease(
+    batch: &Batch<'_>,
+    message: Due,
+    body: Sealed,
+    channel: Channel,
+    until: Timestamp,
+) -> Result<Claimed> {
     let claim = Uuid::from_bytes(rand::random());
     batch
         .prepare_cached(
@@ -219,24 +229,28 @@ fn lease(batch: &Batch<'_>, message: Due, channel: Channel, until: Timestamp) ->
         channel,
         attempts: message.attempts + 1,
         expires_at: message.expires_at,
-        body: sealed(message.body)?,
+        body,
         claim,
     })
 }
 
-fn expire(batch: &Batch<'_>, message: &Due, now: Timestamp) -> Result<()> {
+/// Settles a message that is not sent.
+fn end(
+    batch: &Batch<'_>,
+    channel: Channel,
+    message: &Due,
+    state: DeliveryState,
+    reason: &str,
+    now: Timestamp,
+) -> Result<()> {
     batch
         .prepare_cached(
-            "UPDATE deliveries SET state = 'expired', claim = NULL, settled_at = ?2, body = NULL,
-                 interrupted = interrupted + ?3, reason = coalesce(reason, ?4)
+            "UPDATE deliveries SET state = ?2, claim = NULL, settled_at = ?3, body = NULL,
+                 interrupted = interrupted + ?4, reason = coalesce(reason, ?5)
              WHERE pk = ?1",
         )?
-        .execute(params![
-            message.pk,
-            now.millis(),
-            message.was_claimed,
-            "its time ran out before it was sent"
-        ])?;
+        .execute(params![message.pk, state.name(), now.millis(), message.was_claimed, reason])?;
+    batch.after_commit(Effect::Outbox(channel, Happened::Settled(state)));
     Ok(())
 }
 
@@ -373,9 +387,8 @@ fn sealed_text(body: &Sealed) -> String {
     }
 }
 
-fn sealed(text: Option<String>) -> Result<Sealed> {
-    text.and_then(|text| serde_json::from_value(serde_json::Value::String(text)).ok())
-        .ok_or_else(|| Error::Store("read delivery: its letter is not as expected".into()))
+fn sealed(text: Option<&str>) -> Option<Sealed> {
+    serde_json::from_value(serde_json::Value::String(text?.to_owned())).ok()
 }
 
 /// The statements that find messages, for the test of their plans.

@@ -23,6 +23,7 @@ macro_rules! outbox {
             a_claim_that_ran_out_is_counted_and_taken_over,
             who_was_overtaken_settles_nothing,
             what_must_not_be_sent_any_more_is_not_claimed,
+            a_letter_that_cannot_be_read_holds_up_no_other,
             claims_of_a_process_that_is_gone_are_freed_and_counted,
             an_interrupted_attempt_is_due_at_once_and_counted,
             a_later_code_takes_the_place_of_one_that_waits,
@@ -305,6 +306,20 @@ pub(super) async fn what_must_not_be_sent_any_more_is_not_claimed(engine: impl E
     assert!(!engine.has_letter(id).await);
     assert_eq!(gauges(&store, Channel::Mail).expired, 1);
     assert_eq!(gauges(&store, Channel::Mail).queued, 0);
+}
+
+// Claiming failed as a whole, again and again: nothing was sent by the channel any more.
+pub(super) async fn a_letter_that_cannot_be_read_holds_up_no_other(engine: impl Engine) {
+    let (store, acme, damaged) = posted(&engine).await;
+    let next = post(&store, acme, 2, at(1)).await.unwrap();
+    engine.damage_letter(damaged).await;
+
+    let claimed = store.claim(Channel::Mail, second(1), LEASE, 9).await.unwrap();
+
+    assert_eq!(claimed.iter().map(|claimed| claimed.id).collect::<Vec<_>>(), [next]);
+    let failed = look(&store, acme, damaged).await;
+    assert_eq!(failed.reason.as_deref(), Some("open letter: it is not as expected"));
+    assert_eq!((failed.state, gauges(&store, Channel::Mail).queued), (DeliveryState::Failed, 1));
 }
 
 pub(super) async fn claims_of_a_process_that_is_gone_are_freed_and_counted(engine: impl Engine) {
