@@ -75,7 +75,7 @@ async fn holds_to_the_end(installation: &Installation, holders: Vec<Holder>, new
         });
     }
     let holders = trials.join_all().await;
-    newcomers.are_there(&api, newcomers.answered.len()).await;
+    assert!(newcomers.are_there(&api, newcomers.answered.len()).await);
     server.kill();
 
     let verdict = installation.verify_audit();
@@ -205,16 +205,19 @@ struct Newcomers {
 
 impl Newcomers {
     async fn go_on(mut self, api: Arc<Api>) -> Self {
-        self.are_there(&api, 20).await;
-        while self.enrol(&api).await.is_some() {}
+        if self.are_there(&api, 20).await {
+            while self.enrol(&api).await.is_some() {}
+        }
         self
     }
 
-    /// Makes sure that the newest `count` enrolments are still there.
-    async fn are_there(&self, api: &Api, count: usize) {
+    /// Makes sure that the newest `count` enrolments are still there. False if there was no answer.
+    async fn are_there(&self, api: &Api, count: usize) -> bool {
         for path in self.answered.iter().rev().take(count) {
-            assert_eq!(api.status(path).await, 200, "{path} was answered and is missing");
+            let Some(status) = api.status(path).await else { return false };
+            assert_eq!(status, 200, "{path} was answered and is missing");
         }
+        true
     }
 
     async fn enrol(&mut self, api: &Api) -> Option<()> {
