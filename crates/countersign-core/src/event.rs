@@ -9,7 +9,7 @@ use crate::{
     id::{ClientId, FactorId, OrganisationId, UserId},
     keyring::{KeyError, Keyring},
     lock::Method,
-    message::{Message, Parcel, Sender},
+    message::{Message, Parcel, Sender, Withdrawal},
     refusal::Refusal,
     role::Rank,
     time::Timestamp,
@@ -342,6 +342,7 @@ pub struct Journal {
     records: Vec<Record>,
     messages: Vec<Message>,
     parcels: Vec<Parcel>,
+    withdrawals: Vec<Withdrawal>,
 }
 
 impl Journal {
@@ -386,6 +387,11 @@ impl Journal {
         self.messages.push(message);
     }
 
+    /// Takes back a message that was committed earlier, as far as it is not sent yet. Goes along with an event.
+    pub fn withdraw(&mut self, withdrawal: Withdrawal) {
+        self.withdrawals.push(withdrawal);
+    }
+
     /// Seals the messages that can be sent. Notices that cannot be are dropped; a code that cannot be is refused.
     pub fn seal(
         &mut self,
@@ -412,6 +418,11 @@ impl Journal {
             return Err(KeyError::CannotSeal);
         }
         Ok(std::mem::take(&mut self.parcels))
+    }
+
+    /// Hands over what is taken back, for the commit.
+    pub fn take_withdrawals(&mut self) -> Vec<Withdrawal> {
+        std::mem::take(&mut self.withdrawals)
     }
 
     /// Tells whether nothing happened, and nobody is to be told of anything.

@@ -27,8 +27,6 @@ pub struct Message {
     pub user: Option<UserId>,
     /// The challenge whose code it carries.
     pub challenge: Option<ChallengeId>,
-    /// An earlier message that is pointless once this one goes out.
-    pub replaces: Option<DeliveryId>,
     /// How often its destination may be written to; `None` if that is not counted.
     pub limit: Option<ResendRule>,
     /// Where it goes.
@@ -184,6 +182,17 @@ impl Words {
     }
 }
 
+/// A message that serves nobody any more: its code was replaced or used, or its factor or person is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Withdrawal {
+    /// The message's id.
+    pub id: DeliveryId,
+    /// The organisation it was to be sent for.
+    pub organisation: OrganisationId,
+    /// Since when.
+    pub at: Timestamp,
+}
+
 /// A sealed message, ready to be committed with the document that caused it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parcel {
@@ -195,8 +204,6 @@ pub struct Parcel {
     pub user: Option<UserId>,
     /// The challenge whose code it carries.
     pub challenge: Option<ChallengeId>,
-    /// An earlier message that is pointless once this one goes out.
-    pub replaces: Option<DeliveryId>,
     /// The channel it goes by.
     pub channel: Channel,
     /// What kind of message it is, see [`Words::name`].
@@ -258,7 +265,6 @@ impl Message {
             organisation: self.organisation,
             user: self.user,
             challenge: self.challenge,
-            replaces: self.replaces,
             channel,
             subject,
             masked,

@@ -60,7 +60,6 @@ impl User {
             organisation: self.organisation,
             user: Some(self.id),
             challenge: None,
-            replaces: None,
             limit: None,
             to,
             or_else: places.collect(),
