@@ -939,4 +939,30 @@ mod tests {
         assert_eq!(letters[0].words.name(), "address_changed");
         assert_eq!(letters[0].to.full(), "old@example.com");
     }
+
+    #[test]
+    fn a_changed_number_is_told_where_mail_goes_or_to_the_one_before() {
+        let staff = newcomer().staff(crate::Role::Admin);
+        let phone = |text: &str| Some(Some(crate::profile::Phone::parse("phone", text).expect("phone")));
+        let email = |text: &str| Some(Some(crate::profile::Email::parse("email", text).expect("email")));
+        let patch =
+            |email, text: &str| crate::user::UserPatch { email, phone: phone(text), ..Default::default() };
+        let places = |person: &mut Person| -> Vec<String> {
+            person.letters().into_iter().map(|letter| letter.to.full().to_owned()).collect()
+        };
+
+        let mut person = newcomer();
+        person.user.update(patch(None, NUMBER), &staff).expect("set");
+        person.user.update(patch(None, "+12025550143"), &staff).expect("change");
+        assert_eq!(places(&mut person), [NUMBER]);
+
+        person.user.update(patch(email("old@example.com"), "+12025550143"), &staff).expect("set");
+        person.user.update(patch(email("new@example.com"), NUMBER), &staff).expect("change both");
+        // Two notices of one event are two messages.
+        assert_eq!(places(&mut person), ["old@example.com", "new@example.com"]);
+        person.user.update(patch(email("a@example.com"), "+12025550143"), &staff).expect("change both");
+        person.user.seal_messages(crate::testing::sender(), &OpenKeyring, |_| true).expect("seal");
+        let parcels = person.user.take_parcels().expect("sealed");
+        assert_ne!(parcels[0].id, parcels[1].id);
+    }
 }

@@ -4,7 +4,7 @@
 //! events belong to (a person's, or the organisation's), so no global lock orders them.
 
 use crate::{
-    destination::Channel,
+    destination::Destination,
     factor::Kind,
     id::{ClientId, FactorId, OrganisationId, UserId},
     keyring::{KeyError, Keyring},
@@ -392,12 +392,17 @@ impl Journal {
         self.withdrawals.push(withdrawal);
     }
 
+    /// Returns how many messages were added; no change adds more than a few.
+    pub fn posted(&self) -> u8 {
+        u8::try_from(self.messages.len()).unwrap_or(u8::MAX)
+    }
+
     /// Seals the messages that can be sent. Notices that cannot be are dropped; a code that cannot be is refused.
     pub fn seal(
         &mut self,
         sender: Sender<'_>,
         keys: &impl Keyring,
-        can_send: impl Fn(Channel) -> bool,
+        can_send: impl Fn(&Destination) -> bool,
     ) -> Result<(), Refusal> {
         for message in std::mem::take(&mut self.messages) {
             if let Some(message) = message.routed(sender, &can_send)? {

@@ -226,13 +226,13 @@ impl Message {
     pub(crate) fn routed(
         mut self,
         sender: Sender<'_>,
-        can_send: impl Fn(Channel) -> bool,
+        can_send: impl Fn(&Destination) -> bool,
     ) -> Result<Option<Self>, Refusal> {
         if matches!(self.words, Words::Notice { .. }) && !sender.sends_notices {
             return Ok(None);
         }
         let mut destinations = std::iter::once(self.to.clone()).chain(std::mem::take(&mut self.or_else));
-        match destinations.find(|destination| can_send(destination.channel())) {
+        match destinations.find(&can_send) {
             Some(to) => Ok(Some(Self { to, ..self })),
             None if matches!(self.words, Words::Notice { .. }) => Ok(None),
             None => Err(Refusal::NoProvider(self.to.channel())),

@@ -2,7 +2,7 @@
 
 use crate::{
     client::{Client, StoredSecret},
-    destination::Channel,
+    destination::Destination,
     event::{Action, Call, ChainHead, Journal, Note, Record, Subject},
     id::{ClientId, OrganisationId, UserId},
     keyring::{KeyError, Keyring},
@@ -262,7 +262,7 @@ impl Organisation {
         &mut self,
         sender: Sender<'_>,
         keys: &impl Keyring,
-        can_send: impl Fn(Channel) -> bool,
+        can_send: impl Fn(&Destination) -> bool,
     ) -> Result<(), Refusal> {
         self.journal.seal(sender, keys, can_send)
     }

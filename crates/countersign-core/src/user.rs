@@ -2,7 +2,7 @@
 
 use crate::{
     challenge::Challenge,
-    destination::{Channel, Destination},
+    destination::Destination,
     event::{Action, Call, ChainHead, Journal, Note, Record, Subject},
     factor::{Active, Factor, Held, Kind, Proof, emergency::EmergencyCode, recovery::RecoveryCodes},
     id::{DeliveryId, FactorId, OrganisationId, UserId},
@@ -435,13 +435,18 @@ impl User {
         self.journal.withdraw(Withdrawal { id, organisation: self.organisation, at: call.now });
     }
 
+    /// Returns how many messages this change has posted.
+    pub(crate) fn messages_posted(&self) -> u8 {
+        self.journal.posted()
+    }
+
     /// Seals the messages of this change that can be sent. Notices that cannot be are dropped; a code that cannot be is
     /// refused.
     pub fn seal_messages(
         &mut self,
         sender: Sender<'_>,
         keys: &impl Keyring,
-        can_send: impl Fn(Channel) -> bool,
+        can_send: impl Fn(&Destination) -> bool,
     ) -> Result<(), Refusal> {
         self.journal.seal(sender, keys, can_send)
     }
