@@ -5,7 +5,7 @@ use crate::{
     error::{Error, Result},
     store::{Delivery, DeliveryFilter, DeliveryState, Page},
 };
-use countersign_core::{DeliveryId, Destination, Locale, Refusal, UserId};
+use countersign_core::{DeliveryId, Destination, Locale, UserId};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
