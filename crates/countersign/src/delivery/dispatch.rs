@@ -36,8 +36,13 @@ impl Dispatch {
     /// Reads the templates and makes the providers ready; returns what they will say later of messages, too. Fails where
     /// the configuration cannot work.
     pub fn new(config: &Delivery, clock: &Clock) -> Result<(Self, mpsc::Receiver<Report>)> {
-        let templates = Templates::load(config.templates.as_deref(), config.sms_origin.as_deref())?;
         let (reports, reported) = mpsc::channel(REPORTS);
+        Ok((Self::reporting_to(reports, config, clock)?, reported))
+    }
+
+    /// Makes one like [`Dispatch::new`] that reports to somebody else.
+    pub fn reporting_to(reports: mpsc::Sender<Report>, config: &Delivery, clock: &Clock) -> Result<Self> {
+        let templates = Templates::load(config.templates.as_deref(), config.sms_origin.as_deref())?;
         let mut tools = Tools::new(config, clock, reports);
         let mut providers: [Vec<Provider>; Channel::ALL.len()] = Default::default();
         for channel in Channel::ALL {
@@ -45,7 +50,7 @@ impl Dispatch {
                 providers[channel as usize].push(Provider::new(channel, given, &mut tools)?);
             }
         }
-        Ok((Self { templates, providers, clock: clock.clone() }, reported))
+        Ok(Self { templates, providers, clock: clock.clone() })
     }
 
     /// Returns all providers, channel by channel.

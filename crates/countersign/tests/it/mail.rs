@@ -312,6 +312,12 @@ async fn a_refused_account_is_not_tried_again_with_the_next_message() {
     assert!(matches!(first, Failure::Temporary(_)), "another provider may take it: {first:?}");
     assert_eq!(first, second);
     assert_eq!(server.sign_ins(), 1);
+
+    let mailer = Mailer::new(&server.configuration(keys)).expect("a mailer");
+    let mail = outgoing("ada@example.com", "en");
+    let at_once = futures_util::future::join_all((0..8).map(|_| mailer.send(&mail))).await;
+    assert!(at_once.iter().all(|sent| sent.as_ref() == Err(&first)), "{at_once:?}");
+    assert_eq!(server.sign_ins(), 2);
 }
 
 #[test]

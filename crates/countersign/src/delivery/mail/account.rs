@@ -6,6 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::error;
 
 /// How long a server is left alone that refused our account.
@@ -14,12 +15,20 @@ const PAUSE: Duration = Duration::from_secs(30);
 /// What a server last said of our account.
 pub(super) struct Account {
     server: String,
+    turn: Semaphore,
     refusal: Mutex<Option<(Instant, String)>>,
 }
 
 impl Account {
     pub(super) fn with(server: &str) -> Self {
-        Self { server: server.to_owned(), refusal: Mutex::default() }
+        Self { server: server.to_owned(), turn: Semaphore::new(1), refusal: Mutex::default() }
+    }
+
+    /// Waits until nobody else signs in: of several that would be refused, one is enough.
+    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, Refused> {
+        let turn = self.turn.acquire().await.expect("nobody closes the semaphore");
+        self.may_be_used(Instant::now())?;
+        Ok(turn)
     }
 
     /// Refuses to ask again so soon after a refusal, for the same reason.

@@ -139,6 +139,7 @@ impl Relay {
             if !connection.is_encrypted() {
                 return Err(Refused::Lacks(Stage::SignIn, "no password goes over a plain connection"));
             }
+            let _turn = self.account.turn().await?;
             let refused = |error| self.account.failed(Refused::By(Stage::SignIn, error), Instant::now());
             connection.auth(DEFAULT_MECHANISMS, credentials).await.map_err(refused)?;
             self.account.worked();
