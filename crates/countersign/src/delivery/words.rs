@@ -12,7 +12,7 @@ mod vocabulary;
 use super::Written;
 use crate::error::{Error, Result};
 use countersign_core::{
-    Channel, Letter, Secret,
+    Channel, Letter, Secret, Timestamp,
     message::{CodePurpose, Words},
     refusal::Invalid,
 };
@@ -58,29 +58,28 @@ impl Templates {
         self.vocabulary.tags()
     }
 
-    /// Writes a letter as its channel needs it.
-    pub fn write(&self, letter: &Letter) -> Result<Written> {
+    /// Writes a letter as its channel needs it, for somebody who gets it `now`.
+    pub fn write(&self, letter: &Letter, now: Timestamp) -> Result<Written> {
         let language = self.vocabulary.language(&letter.locale);
+        let page = self.page(letter, language, now)?;
         match letter.to.channel() {
-            Channel::Mail => self.mail(letter, language),
-            Channel::Sms => self.sms(letter, language),
-            Channel::Voice => self.voice(letter, language),
+            Channel::Mail => self.mail(&page, language),
+            Channel::Sms => self.sms(&page, letter),
+            Channel::Voice => self.voice(&page, letter, language),
         }
     }
 
-    fn mail(&self, letter: &Letter, language: &Language) -> Result<Written> {
-        let page = self.page(letter, language)?;
+    fn mail(&self, page: &Given, language: &Language) -> Result<Written> {
         Ok(Written::Mail {
-            subject: facts::one_line(&self.render(layout::MAIL_SUBJECT, &page)?).into(),
-            text: self.render(layout::MAIL_TEXT, &page)?.into(),
-            html: self.render(layout::MAIL_HTML, &page)?.into(),
+            subject: facts::one_line(&self.render(layout::MAIL_SUBJECT, page)?).into(),
+            text: self.render(layout::MAIL_TEXT, page)?.into(),
+            html: self.render(layout::MAIL_HTML, page)?.into(),
             language: language.tag.clone(),
         })
     }
 
-    fn sms(&self, letter: &Letter, language: &Language) -> Result<Written> {
-        let page = self.page(letter, language)?;
-        let mut text = self.render(layout::SMS, &page)?.trim().to_owned();
+    fn sms(&self, page: &Given, letter: &Letter) -> Result<Written> {
+        let mut text = self.render(layout::SMS, page)?.trim().to_owned();
         if let (Some(origin), Words::Code { code, .. }) = (&self.sms_origin, &letter.words) {
             // The last line of an origin-bound one-time code: phones fill the code in on pages of this domain only.
             text.push_str(&format!("\n\n@{origin} #{}", code.expose()));
@@ -88,18 +87,17 @@ impl Templates {
         Ok(Written::Sms { text: Secret::new(text) })
     }
 
-    fn voice(&self, letter: &Letter, language: &Language) -> Result<Written> {
+    fn voice(&self, page: &Given, letter: &Letter, language: &Language) -> Result<Written> {
         if matches!(letter.words, Words::Notice { .. }) {
             return Err(Error::Internal("write a call: notices are not spoken".into()));
         }
-        let page = self.page(letter, language)?;
-        let text = facts::one_line(&self.render(layout::VOICE, &page)?);
+        let text = facts::one_line(&self.render(layout::VOICE, page)?);
         Ok(Written::Voice { text: text.into(), language: language.voice_for(&letter.locale) })
     }
 
     /// Returns what a layout sees: the facts, and as `words` the strings of its message in the language.
-    fn page(&self, letter: &Letter, language: &Language) -> Result<Given> {
-        let facts = Facts::of(letter, language, |string, given| self.render(string, given))?;
+    fn page(&self, letter: &Letter, language: &Language, now: Timestamp) -> Result<Given> {
+        let facts = Facts::of(letter, language, now, |string, given| self.render(string, given))?;
         let mut words = BTreeMap::new();
         for (key, string) in language.strings_of(["any", kind(&letter.words), name(&letter.words)]) {
             words.insert(key, self.render(string, &facts.for_string(key))?);

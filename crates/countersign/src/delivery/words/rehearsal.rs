@@ -60,7 +60,7 @@ fn letter(channel: Channel, locale: &Locale, words: Words) -> Result<Letter> {
 fn try_letter(templates: &Templates, letter: &Letter) -> Result<()> {
     let refused = |reason: String| Error::Store(format!("try words: {reason}"));
     let language = templates.vocabulary.language(&letter.locale);
-    let written = templates.write(letter).map_err(|error| refused(error.to_string()))?;
+    let written = templates.write(letter, letter.at).map_err(|error| refused(error.to_string()))?;
     let Words::Code { code, purpose } = &letter.words else { return Ok(()) };
     for (part, text) in parts(&written) {
         check_code(part, text, code.expose()).map_err(|reason| {
