@@ -12,8 +12,8 @@ mod vocabulary;
 use super::Written;
 use crate::error::{Error, Result};
 use countersign_core::{
-    Channel, Letter, Secret, Timestamp,
-    message::{CodePurpose, Words},
+    Channel, Kind, Letter, Secret, Timestamp,
+    message::{CodePurpose, Notice, Words},
     refusal::Invalid,
 };
 use facts::{Facts, Given};
@@ -126,14 +126,23 @@ const fn kind(words: &Words) -> &'static str {
 }
 
 /// Returns the section with the strings of one message.
-const fn name(words: &Words) -> &'static str {
+fn name(words: &Words) -> &'static str {
     match words {
         Words::Code { purpose: CodePurpose::Activation, .. } => "activation",
         Words::Code { purpose: CodePurpose::Verification, .. } => "verification",
         Words::Code { purpose: CodePurpose::SignIn, .. } => "sign_in",
-        Words::Notice { what, .. } => what.name(),
+        Words::Notice { what, concerns, .. } => match what {
+            Notice::RecoveryCodeUsed if is_emergency(concerns.as_deref()) => "emergency_code_used",
+            Notice::RecoverySignIn if is_emergency(concerns.as_deref()) => "emergency_sign_in",
+            _ => what.name(),
+        },
         Words::Test => "test",
     }
+}
+
+/// Tells whether a notice is about the code an administrator gives out, and not about one of a person's own.
+fn is_emergency(concerns: Option<&str>) -> bool {
+    concerns == Some(Kind::Emergency.name())
 }
 
 /// Checks a domain such as `login.example.com`.

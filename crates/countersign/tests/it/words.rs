@@ -41,14 +41,24 @@ fn code(purpose: CodePurpose) -> Words {
 }
 
 fn notice(what: Notice) -> Words {
-    Words::Notice { what, concerns: Some("totp".into()), ip: Some("192.0.2.7".into()) }
+    about(what, "totp")
+}
+
+fn about(what: Notice, concerns: &str) -> Words {
+    Words::Notice { what, concerns: Some(concerns.into()), ip: Some("192.0.2.7".into()) }
 }
 
 /// Returns everything that is said on a channel.
 fn everything(channel: Channel) -> Vec<Words> {
     let notices = if channel == Channel::Voice { &[][..] } else { &Notice::ALL };
     let codes = PURPOSES.into_iter().map(code);
-    codes.chain(notices.iter().copied().map(notice)).chain([Words::Test]).collect()
+    let notices = notices.iter().flat_map(|what| match what {
+        Notice::RecoveryCodeUsed | Notice::RecoverySignIn => {
+            vec![about(*what, "recovery"), about(*what, "emergency")]
+        }
+        _ => vec![notice(*what)],
+    });
+    codes.chain(notices).chain([Words::Test]).collect()
 }
 
 fn mail(written: Written) -> (String, String, String) {
@@ -340,6 +350,35 @@ fn a_test_greets_nobody_by_name() {
             mail(write(&built_in(), &letter(Channel::Mail, language, Words::Test)).expect("written"));
 
         assert!(!text.contains("Ada") && !html.contains("Ada"), "{text}");
+    }
+}
+
+/// People were told of a recovery code when the emergency code was used.
+#[test]
+fn a_notice_tells_the_emergency_code_from_recovery_codes() {
+    const NAMES: [(&str, &str, &str); 7] = [
+        ("en", "recovery code", "emergency code"),
+        ("de", "Wiederherstellungscode", "Notfallcode"),
+        ("fr", "code de récupération", "code d’urgence"),
+        ("es", "código de recuperación", "código de emergencia"),
+        ("pt", "código de recuperação", "código de emergência"),
+        ("ja", "リカバリーコード", "緊急用コード"),
+        ("ar", "رمز استرداد", "رمز طوارئ"),
+    ];
+    let templates = built_in();
+    for (language, recovery, emergency) in NAMES {
+        for what in [Notice::RecoveryCodeUsed, Notice::RecoverySignIn] {
+            for (concerns, said, unsaid) in
+                [("recovery", recovery, emergency), ("emergency", emergency, recovery)]
+            {
+                let letter = letter(Channel::Mail, language, about(what, concerns));
+
+                let (subject, text, _) = mail(write(&templates, &letter).expect("written"));
+
+                assert!(subject.contains(said) && !subject.contains(unsaid), "{subject}");
+                assert!(!text.contains(unsaid), "{text}");
+            }
+        }
     }
 }
 
