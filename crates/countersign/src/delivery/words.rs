@@ -6,6 +6,7 @@
 
 mod facts;
 mod layout;
+mod links;
 mod rehearsal;
 mod vocabulary;
 
@@ -19,7 +20,7 @@ use countersign_core::{
 use facts::{Facts, Given};
 use minijinja::{Environment, UndefinedBehavior, Value};
 use std::{collections::BTreeMap, path::Path};
-use vocabulary::{Language, Vocabulary};
+use vocabulary::{Folder, Language, Vocabulary};
 
 /// How much work a template may cause: a hundred times what ours do.
 const FUEL: u64 = 100_000;
@@ -29,6 +30,7 @@ const FUEL: u64 = 100_000;
 pub struct Templates {
     environment: Environment<'static>,
     vocabulary: Vocabulary,
+    folder: Folder,
     sms_origin: Option<String>,
 }
 
@@ -41,12 +43,13 @@ impl Templates {
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_fuel(Some(FUEL));
         environment.set_syntax(layout::syntax());
-        let files = folder.map(vocabulary::files).transpose()?.unwrap_or_default();
-        layout::add(&mut environment, &files)?;
-        let vocabulary = Vocabulary::load(&mut environment, &files)?;
+        let is_own = folder.is_some();
+        let folder = folder.map(vocabulary::files).transpose()?.unwrap_or_default();
+        layout::add(&mut environment, &folder)?;
+        let vocabulary = Vocabulary::load(&mut environment, &folder)?;
         let sms_origin = sms_origin.map(domain).transpose()?;
-        let templates = Self { environment, vocabulary, sms_origin };
-        if folder.is_some() {
+        let templates = Self { environment, vocabulary, folder, sms_origin };
+        if is_own {
             // Tests try what is built in; a start need not wait for that.
             rehearsal::hold(&templates)?;
         }
@@ -110,7 +113,9 @@ impl Templates {
     }
 
     fn render(&self, template: &str, given: &Given) -> Result<String> {
-        let failed = |error| Error::Internal(layout::complaint(&self.environment, template, given, &error));
+        let failed = |error| {
+            Error::Internal(layout::complaint(&self.environment, &self.folder, template, given, &error))
+        };
         let template = self.environment.get_template(template).map_err(failed)?;
         template.render(given.clone()).map_err(failed)
     }

@@ -411,7 +411,7 @@ impl Overrides {
 
     fn load(&self) -> Result<Templates, String> {
         let folder = format!("{}/", self.0.path().display());
-        Templates::load(Some(self.0.path()), None).map_err(|error| error.to_string().replace(&folder, ""))
+        Templates::load(Some(self.0.path()), None).map_err(|error| error.to_string().replace(&folder, "~/"))
     }
 
     fn sign_in_sms(&self, locale: &str) -> String {
@@ -451,83 +451,150 @@ fn a_further_language_is_one_file() {
 fn a_slip_in_an_operators_words_stops_the_start_by_file_and_line() {
     let html = include_str!("../../src/delivery/words/mail.html");
     let hidden = html.replacen("<h1", "{% if kind == \"never\" %}{{ prodcut }}{% endif %}\n<h1", 1);
+    let linking = html.replacen("<h1", "<a href=\"//login.example\">{{ product }}</a>\n<h1", 1);
+    let loading = html.replacen("<h1", "{% if kind == \"never\" %}<img src=\"//x\">{% endif %}\n<h1", 1);
+    let hiding = html.replacen("<h1", "{% set src = \"src\" %}<img {{ src }}=x>\n<h1", 1);
     for (name, text, complaint) in [
         (
             "de.toml",
             "[sign_in]\n\nlead = \"{{ cod }}\"",
-            "read words de.toml, line 3, sign_in.lead: unknown variable cod",
+            "read words ~/de.toml, line 3, sign_in.lead: unknown variable cod",
         ),
         (
             "de.toml",
             "[sign_in]\nlead = \"{{ code }}\"",
-            "try words: de.toml, line 2, sign_in.lead: unknown variable code",
+            "try words ~/de.toml, line 2, sign_in.lead: variable code is not given here (sign_in by mail in de)",
         ),
         (
             "de.toml",
             "[sign_in]\nlead = \"{{ code\"",
-            "read words de.toml, line 2: sign_in.lead: syntax error: unexpected end of input, expected end of variable block",
+            "read words ~/de.toml, line 2: sign_in.lead: syntax error: unexpected end of input, expected end of variable block",
         ),
         (
             "de.toml",
             "[sign_in]\nlaed = \"x\"",
-            "read words de.toml, line 2, sign_in.laed: no message has this string",
+            "read words ~/de.toml, line 2, sign_in.laed: no message has this string",
         ),
-        ("de.toml", "[sign_in]\nlead = 5", "read words de.toml, line 2: sign_in.lead: expected a string"),
+        ("de.toml", "[sign_in]\nlead = 5", "read words ~/de.toml, line 2: sign_in.lead: expected a string"),
         (
             "de.toml",
             "[sign_in]\nlead = ",
-            "read words de.toml, line 2: string values must be quoted, expected literal string",
+            "read words ~/de.toml, line 2: string values must be quoted, expected literal string",
         ),
-        ("de.toml", "direction = \"up\"", "read words de.toml, line 1: direction: expected ltr or rtl"),
+        ("de.toml", "direction = \"up\"", "read words ~/de.toml, line 1: direction: expected ltr or rtl"),
         (
             "de.toml",
             "[sign_in]\nsms = \"hello\"",
-            "try words: sign_in by sms in de: the text message lacks the code",
+            "try words ~/de.toml, line 2, sign_in.sms: the text message lacks the code (sign_in by sms in de)",
         ),
         (
             "de.toml",
             "[code]\nspoken = \"{{ digits }}\"",
-            "try words: activation by voice in de: the call does not say the code twice",
+            "try words ~/de.toml, line 2, code.spoken: the call does not say the code twice (activation by voice in de)",
         ),
         (
             "de.toml",
             "[sign_in]\nlead = \"https://example.com\"",
-            "try words: sign_in by mail in de: the text has a link",
+            "try words ~/de.toml, line 2, sign_in.lead: the text has a link (sign_in by mail in de)",
         ),
-        ("nl.toml", "direction = \"ltr\"", "read words nl.toml, line 1: activation.lead is missing"),
-        ("mail.html", &hidden, "read words mail.html, line 14: unknown variable prodcut"),
+        ("nl.toml", "direction = \"ltr\"", "read words ~/nl.toml, line 1: activation.lead is missing"),
+        ("mail.html", &hidden, "read words ~/mail.html, line 14: unknown variable prodcut"),
         (
             "mail.txt",
             "{{ product }}\n{{ words.laed }}\n",
-            "try words: mail.txt, line 2: unknown variable words.laed",
+            "try words ~/mail.txt, line 2: variable words.laed is not given here (test by mail in ar)",
         ),
-        ("mail.txt", "{{ words.subject }}", "try words: activation by mail in ar: the text lacks the code"),
-        ("mail.txt", "{% if %}", "read words mail.txt, line 1: syntax error: unexpected end of block"),
+        (
+            "mail.txt",
+            "{{ words.subject }}",
+            "try words ~/mail.txt: the text lacks the code (activation by mail in ar)",
+        ),
+        ("mail.txt", "{% if %}", "read words ~/mail.txt, line 1: syntax error: unexpected end of block"),
         (
             "mail.txt",
             "{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}",
-            "try words: mail.txt, line 1: engine ran out of fuel",
+            "try words ~/mail.txt, line 1: engine ran out of fuel (test by mail in ar)",
         ),
         (
             "mail.subject",
-            "{% if kind == 'code' %}{{ code }}{% endif %}",
-            "try words: activation by mail in ar: the subject shows the code",
+            "{% if kind == 'code' %}{{ code }}{% else %}{{ words.subject }}{% endif %}",
+            "try words ~/mail.subject: the subject shows the code (activation by mail in ar)",
+        ),
+        (
+            "de.toml",
+            "[any]\ngreeting = \"{{ minutes }}\"",
+            "try words ~/de.toml, line 2, any.greeting: variable minutes is not given here (test by mail in de)",
+        ),
+        (
+            "de.toml",
+            "[sign_in]\nlead = \"Siehe login.example/code\"",
+            "try words ~/de.toml, line 2, sign_in.lead: the text has a link (sign_in by mail in de)",
+        ),
+        (
+            "mail.html",
+            &linking,
+            "try words ~/mail.html, line 14: the HTML has a link (activation by mail in ar)",
+        ),
+        ("mail.html", &loading, "read words ~/mail.html, line 14: the HTML loads something from elsewhere"),
+        (
+            "mail.html",
+            &hiding,
+            "try words ~/mail.html, line 14: the HTML loads something from elsewhere (test by mail in ar)",
+        ),
+        (
+            "de.toml",
+            "[factor_added]\nwhat = '<img src=\"//x.example/a.png\">'",
+            "try words ~/de.toml, line 2, factor_added.what: the HTML loads something from elsewhere (factor_added by mail in de)",
+        ),
+        (
+            "mail.txt",
+            "{% if kind != \"notice\" %}{{ code|default }}{{ words.subject }}{% endif %}",
+            "try words ~/mail.txt: the text is empty (factor_added by mail in ar)",
+        ),
+        (
+            "sms.txt",
+            "{% if kind != \"notice\" %}{{ words.sms }}{% endif %}",
+            "try words ~/sms.txt: the text message is empty (factor_added by sms in ar)",
+        ),
+        (
+            "de.toml",
+            "[test]\nsms = \" \"",
+            "try words ~/de.toml, line 2, test.sms: the text message is empty (test by sms in de)",
         ),
         (
             "mail.htm",
             "",
-            "read words mail.htm: expected mail.subject, mail.txt, mail.html, sms.txt, voice.txt or a language such as de.toml",
+            "read words ~/mail.htm: expected mail.subject, mail.txt, mail.html, sms.txt, voice.txt or a language such as de.toml",
         ),
         (
             "german.toml",
             "",
-            "read words german.toml: expected mail.subject, mail.txt, mail.html, sms.txt, voice.txt or a language such as de.toml",
+            "read words ~/german.toml: expected mail.subject, mail.txt, mail.html, sms.txt, voice.txt or a language such as de.toml",
         ),
     ] {
         let refused = Overrides::with(&[(name, text)]).load().expect_err(complaint);
 
         assert_eq!(refused, complaint);
     }
+}
+
+/// The line that binds a code to its origin was taken for the message's own.
+#[test]
+fn a_text_message_says_its_code_even_where_it_is_bound_to_an_origin() {
+    let own = Overrides::with(&[("de.toml", "[sign_in]\nsms = \"hello\"")]);
+
+    let refused = Templates::load(Some(own.0.path()), Some("example.com")).unwrap_err().to_string();
+
+    assert!(refused.contains("the text message lacks the code"), "{refused}");
+}
+
+#[test]
+fn a_page_may_bring_its_pictures_along() {
+    let html = include_str!("../../src/delivery/words/mail.html");
+    let picture = "<img alt=\"\" src=\"data:image/png;base64,iVBORw0KGgo=\" />\n<h1";
+    let own = Overrides::with(&[("mail.html", &html.replacen("<h1", picture, 1))]);
+
+    own.load().expect("nothing is loaded");
 }
 
 #[test]
