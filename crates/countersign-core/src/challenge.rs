@@ -154,8 +154,12 @@ impl User {
         keys: &impl Keyring,
         call: &Call,
     ) -> Result<Challenge, Refusal> {
-        policy.destinations.check(&destination)?;
-        self.check_not_held(&destination)?;
+        // First, for what follows tells where the person's codes go.
+        self.check_managed_by(call)?;
+        if self.status == Status::Disabled {
+            return Err(Refusal::UserDisabled);
+        }
+        self.check_takes(&destination, policy)?;
         self.enrol(id, label, Proof::Sent(destination), policy, call)?;
         self.send_code(id, new.challenge, CodePurpose::Activation, None, new, policy, keys, call)
     }
@@ -197,7 +201,10 @@ impl User {
         }
         let purpose = match held {
             Factor::Pending(held) if held.state.expires_at <= call.now => return Err(Refusal::NoSuchFactor),
-            Factor::Pending(_) => CodePurpose::Activation,
+            Factor::Pending(_) => {
+                self.check_managed_by(call)?;
+                CodePurpose::Activation
+            }
             Factor::Active(_) if login.is_some() => CodePurpose::SignIn,
             Factor::Active(_) => CodePurpose::Verification,
             disabled @ Factor::Disabled(_) => return Err(disabled.wrong_state()),
@@ -271,7 +278,7 @@ impl User {
             failures: 0,
             used_at: None,
         };
-        let replaced = self.end_challenge_of(factor);
+        self.end_challenge_of(factor, call);
         self.challenges.push(challenge.clone());
 
         let note = Note::new(Action::ChallengeSent).factor(factor).kind(kind).method(method);
@@ -282,7 +289,6 @@ impl User {
             organisation: self.organisation,
             user: Some(self.id),
             challenge: Some(id),
-            replaces: replaced.map(|replaced| replaced.delivery),
             limit: Some(policy.resend),
             to,
             or_else: Vec::new(),
@@ -296,9 +302,18 @@ impl User {
     }
 
     /// Ends the challenge of a factor: there is a newer one, or the factor is gone.
-    pub(crate) fn end_challenge_of(&mut self, factor: FactorId) -> Option<Challenge> {
-        let place = self.challenges.iter().position(|challenge| challenge.factor == factor)?;
-        Some(self.challenges.remove(place))
+    pub(crate) fn end_challenge_of(&mut self, factor: FactorId, call: &Call) {
+        if let Some(place) = self.challenges.iter().position(|challenge| challenge.factor == factor) {
+            let ended = self.challenges.remove(place);
+            self.withdraw(ended.delivery, call);
+        }
+    }
+
+    /// Ends all challenges: the factors are gone, or the person is switched off.
+    pub(crate) fn end_challenges(&mut self, call: &Call) {
+        for ended in std::mem::take(&mut self.challenges) {
+            self.withdraw(ended.delivery, call);
+        }
     }
 
     /// Compares the first code of a factor that waits for it.
@@ -349,10 +364,12 @@ impl User {
         }
     }
 
-    /// Uses up a challenge.
+    /// Uses up a challenge. What is still tried, because nobody knows that it arrived, need not arrive twice.
     pub(crate) fn burn_challenge(&mut self, id: ChallengeId, call: &Call) {
-        for challenge in self.challenges.iter_mut().filter(|challenge| challenge.id == id) {
+        if let Some(challenge) = self.challenges.iter_mut().find(|challenge| challenge.id == id) {
             challenge.used_at = Some(call.now);
+            let delivery = challenge.delivery;
+            self.withdraw(delivery, call);
         }
     }
 
@@ -389,8 +406,10 @@ impl User {
         })
     }
 
-    /// One destination is one factor: a second one would only double what can be sent there and guessed.
-    pub(crate) fn check_not_held(&self, destination: &Destination) -> Result<(), Refusal> {
+    /// Refuses a destination that policy does not take, or that a factor has: a second one would only double what can be
+    /// sent there and guessed.
+    pub(crate) fn check_takes(&self, destination: &Destination, policy: &Policy) -> Result<(), Refusal> {
+        policy.destinations.check(destination)?;
         let is_held = self.factors.iter().any(|factor| match (factor, factor.proof()) {
             (Factor::Active(_) | Factor::Disabled(_), Proof::Sent(held)) => held.key() == destination.key(),
             _ => false,
@@ -409,7 +428,7 @@ mod tests {
         lock::Until,
         message::{Letter, Notice},
         session::SecondStep,
-        testing::{OpenKeyring, Person, WRONG, attempt, label, new_session, newcomer, rng},
+        testing::{OpenKeyring, Person, WRONG, attempt, label, new_session, newcomer, rng, typed},
         verify::{Reason, Verdict},
     };
     use std::{collections::BTreeMap, time::Duration};
@@ -450,6 +469,10 @@ mod tests {
         }
     }
 
+    fn withdrawn(person: &mut Person) -> Vec<DeliveryId> {
+        person.user.take_withdrawals().into_iter().map(|withdrawal| withdrawal.id).collect()
+    }
+
     #[test]
     fn the_code_that_was_sent_activates_the_factor_once() {
         let mut person = newcomer();
@@ -461,6 +484,7 @@ mod tests {
         assert_eq!(code_in(&letters), (code.clone(), CodePurpose::Activation));
         assert_eq!(letters[0].to.full(), NUMBER);
         assert_eq!(activation, Activation::Activated);
+        assert_eq!(withdrawn(&mut person), [challenge.delivery]);
         assert!(person.user.mfa_enabled);
         assert_eq!(person.verify(&code, Target::Kind(Kind::Sms)), Verdict::Replayed);
         assert_eq!(person.user.locks.failures(), 0);
@@ -531,11 +555,9 @@ mod tests {
         person.wait(30);
 
         let (again, new) = person.challenge(Recipient::Challenge(first.id)).expect("again");
-        person.user.seal_messages(crate::testing::sender(), &OpenKeyring, |_| true).expect("seal");
-        let parcels = person.user.take_parcels().expect("parcels");
 
         assert_eq!((again.id, again.factor), (first.id, factor));
-        assert_eq!(parcels[0].replaces, Some(first.delivery));
+        assert_eq!(withdrawn(&mut person), [first.delivery]);
         assert_eq!(person.verify(&old, Target::Challenge(first.id)), wrong(4));
         assert_eq!(person.verify(&new, Target::Challenge(first.id)), accepted(factor));
         assert_eq!(person.challenge(Recipient::Challenge(first.id)), Err(Refusal::ChallengeUsed));
@@ -696,20 +718,129 @@ mod tests {
         assert_eq!(enrol(&mut person, 60).map(drop), Err(Refusal::Taken("destination")));
     }
 
+    // Who may not enrol anything learnt by it whether a number was the person's.
+    #[test]
+    fn who_may_not_enrol_does_not_learn_where_codes_go() {
+        let (mut person, _) = with_sms();
+        person.user.roles = crate::role::Roles::new([crate::Role::Admin]);
+        let id = FactorId::from_uuid(Uuid::from_u128(60));
+        let to = Destination::parse(Channel::Sms, "destination", NUMBER).expect("destination");
+        let (weak, helpdesk) = (person.themselves(false), person.staff(crate::Role::Helpdesk));
+
+        for (call, refused) in
+            [(weak, Refusal::SecondFactorNeeded), (helpdesk, Refusal::AboveYourRank(crate::Role::Admin))]
+        {
+            let (new, to) = (NewCode::draw(person.now, &mut rng(60)), to.clone());
+            let (user, policy) = (&mut person.user, &person.policy);
+            let enrolled = user.enrol_sent(id, label("phone"), to, &new, policy, &OpenKeyring, &call);
+            assert_eq!(enrolled, Err(refused));
+        }
+    }
+
+    // Two that waited for their first code were both activated.
+    #[test]
+    fn one_destination_is_one_factor_also_for_those_that_wait() {
+        let mut person = newcomer();
+        let (first, code) = enrol(&mut person, 1).expect("enrol");
+        person.wait(30);
+        let (second, newer) = enrol(&mut person, 2).expect("enrol");
+        assert_eq!(person.activate(first.factor, &code), Activation::Activated);
+
+        let (call, policy) = (person.client(), person.policy.clone());
+        let user = &mut person.user;
+        let again = user.activate(second.factor, &typed(&newer), &policy, &OpenKeyring, &call);
+
+        assert_eq!(again, Err(Refusal::Taken("destination")));
+        assert_eq!(person.user.active_factors().count(), 1);
+    }
+
+    // A number that policy no longer takes became a factor nothing is sent to.
+    #[test]
+    fn policy_forbids_a_destination_before_its_first_code_comes() {
+        let mut person = newcomer();
+        let (challenge, code) = enrol(&mut person, 1).expect("enrol");
+        person.policy.destinations.countries = ["FR".to_owned()].into();
+
+        let (call, policy) = (person.client(), person.policy.clone());
+        let code = typed(&code);
+        let activated = person.user.activate(challenge.factor, &code, &policy, &OpenKeyring, &call);
+
+        assert_eq!(activated, Err(Refusal::DestinationForbidden("numbers of this country")));
+    }
+
+    // A session without a second factor could have the first codes of whoever enrols end, one after the other.
+    #[test]
+    fn who_may_not_enrol_has_no_first_code_sent() {
+        let (mut person, _) = with_sms();
+        let id = FactorId::from_uuid(Uuid::from_u128(60));
+        let to = Destination::parse(Channel::Voice, "destination", NUMBER).expect("destination");
+        let (new, call) = (NewCode::draw(person.now, &mut rng(60)), person.client());
+        let (user, policy) = (&mut person.user, &person.policy);
+        let first =
+            user.enrol_sent(id, label("phone"), to, &new, policy, &OpenKeyring, &call).expect("enrol");
+        person.wait(30);
+
+        let weak = person.themselves(false);
+        for recipient in [Recipient::Factor(id), Recipient::Challenge(first.id)] {
+            let new = NewCode::draw(person.now, &mut rng(61));
+            let sent = person.user.challenge(recipient, &new, &person.policy, &OpenKeyring, &weak);
+            assert_eq!(sent, Err(Refusal::SecondFactorNeeded), "{recipient:?}");
+        }
+        assert!(person.challenge(Recipient::Factor(id)).is_ok());
+    }
+
+    // Enrolling a number for somebody who is switched off sent a code to it.
+    #[test]
+    fn nothing_is_sent_for_whom_is_switched_off_not_even_a_first_code() {
+        let mut person = newcomer();
+        person.user.status = Status::Disabled;
+
+        assert_eq!(enrol(&mut person, 1).map(drop), Err(Refusal::UserDisabled));
+    }
+
+    // Naming the challenge instead of the factor went around the check.
+    #[test]
+    fn a_password_alone_has_no_first_code_sent_beside_the_factors_there_are() {
+        let (mut person, _) = with_sms();
+        person.set_password();
+        let id = FactorId::from_uuid(Uuid::from_u128(60));
+        let to = Destination::parse(Channel::Voice, "destination", NUMBER).expect("destination");
+        let (new, call) = (NewCode::draw(person.now, &mut rng(60)), person.client());
+        let (user, policy) = (&mut person.user, &person.policy);
+        let first =
+            user.enrol_sent(id, label("phone"), to, &new, policy, &OpenKeyring, &call).expect("enrol");
+        let login = person.open_login(1);
+        person.wait(30);
+
+        for recipient in [Recipient::Factor(id), Recipient::Challenge(first.id)] {
+            let (new, call) = (NewCode::draw(person.now, &mut rng(61)), person.themselves(false));
+            let user = &mut person.user;
+            let sent = user.challenge_in_login(login, recipient, &new, &person.policy, &OpenKeyring, &call);
+            assert_eq!(sent.map(drop), Err(Refusal::SecondFactorNeeded), "{recipient:?}");
+        }
+    }
+
+    // The code went out all the same, to whom it was of no use any more.
     #[test]
     fn a_factor_that_goes_takes_its_challenge_along() {
-        for way in 0..3 {
+        for way in 0..4 {
             let (mut person, factor) = with_sms();
             let (challenge, code) = person.challenge(Recipient::Factor(factor)).expect("challenge");
             let (call, policy) = (person.staff(crate::Role::Admin), person.policy.clone());
             match way {
                 0 => person.user.delete_factor(factor, &policy, &call),
                 1 => person.user.disable_factor(factor, &policy, &call),
-                _ => person.user.reset(&policy, &call),
+                2 => person.user.reset(&policy, &call),
+                _ => {
+                    let status = Some(Status::Disabled);
+                    person.user.update(crate::user::UserPatch { status, ..Default::default() }, &call)
+                }
             }
             .expect("gone");
 
             assert!(person.user.challenges.is_empty());
+            assert_eq!(withdrawn(&mut person), [challenge.delivery]);
+            person.user.status = Status::Active;
             assert_eq!(person.verify(&code, Target::Challenge(challenge.id)), Verdict::Expired);
         }
     }
@@ -807,5 +938,31 @@ mod tests {
         let letters = person.letters();
         assert_eq!(letters[0].words.name(), "address_changed");
         assert_eq!(letters[0].to.full(), "old@example.com");
+    }
+
+    #[test]
+    fn a_changed_number_is_told_where_mail_goes_or_to_the_one_before() {
+        let staff = newcomer().staff(crate::Role::Admin);
+        let phone = |text: &str| Some(Some(crate::profile::Phone::parse("phone", text).expect("phone")));
+        let email = |text: &str| Some(Some(crate::profile::Email::parse("email", text).expect("email")));
+        let patch =
+            |email, text: &str| crate::user::UserPatch { email, phone: phone(text), ..Default::default() };
+        let places = |person: &mut Person| -> Vec<String> {
+            person.letters().into_iter().map(|letter| letter.to.full().to_owned()).collect()
+        };
+
+        let mut person = newcomer();
+        person.user.update(patch(None, NUMBER), &staff).expect("set");
+        person.user.update(patch(None, "+12025550143"), &staff).expect("change");
+        assert_eq!(places(&mut person), [NUMBER]);
+
+        person.user.update(patch(email("old@example.com"), "+12025550143"), &staff).expect("set");
+        person.user.update(patch(email("new@example.com"), NUMBER), &staff).expect("change both");
+        // Two notices of one event are two messages.
+        assert_eq!(places(&mut person), ["old@example.com", "new@example.com"]);
+        person.user.update(patch(email("a@example.com"), "+12025550143"), &staff).expect("change both");
+        person.user.seal_messages(crate::testing::sender(), &OpenKeyring, |_| true).expect("seal");
+        let parcels = person.user.take_parcels().expect("sealed");
+        assert_ne!(parcels[0].id, parcels[1].id);
     }
 }

@@ -45,7 +45,6 @@ impl Organisation {
             organisation: self.id,
             user: None,
             challenge: None,
-            replaces: None,
             limit: Some(TESTS),
             to,
             or_else: Vec::new(),

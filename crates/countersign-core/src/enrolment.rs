@@ -94,8 +94,7 @@ impl User {
 
         let (kind, changed) = (proof.kind(), proof.destination().cloned());
         if let Some(destination) = &changed {
-            policy.destinations.check(destination)?;
-            self.check_not_held(destination)?;
+            self.check_takes(destination, policy)?;
         }
         let note = Note::new(Action::FactorImported).factor(id).kind(kind);
         let state = Active { activated_at: call.now, last_used_at: None };
@@ -140,6 +139,10 @@ impl User {
             self.drop_expired_factors(call);
             return Ok(Activation::Expired);
         }
+        if let Some(destination) = held.proof.destination() {
+            // Another factor, or policy, may have come first.
+            self.check_takes(destination, policy)?;
+        }
         let mut held = held.clone();
         let burnt = match held.proof.secret() {
             Some(sealed) => {
@@ -183,7 +186,7 @@ impl User {
         let attempts_left = ACTIVATION_TRIES.saturating_sub(held.state.failures);
         let note = Note::new(Action::FactorActivationRejected).factor(held.id).kind(held.proof.kind());
         if attempts_left == 0 {
-            self.end_challenge_of(held.id);
+            self.end_challenge_of(held.id, call);
             self.factors.remove(place);
         } else {
             self.factors[place] = Factor::Pending(held);
@@ -209,7 +212,7 @@ impl User {
             Factor::Active(held) => {
                 let (kind, changed) = (held.proof.kind(), held.proof.destination().cloned());
                 self.factors[place] = Factor::Disabled(held.clone().disable(call.now));
-                self.end_challenge_of(id);
+                self.end_challenge_of(id, call);
                 self.record(call, Note::new(Action::FactorDisabled).factor(id));
                 self.notify(Notice::FactorRemoved, Some(kind.name()), changed.as_slice(), call);
                 Ok(())
@@ -244,7 +247,7 @@ impl User {
         self.check_removal_by(policy, call)?;
         let place = self.place_of(id)?;
         let factor = self.factors.remove(place);
-        self.end_challenge_of(id);
+        self.end_challenge_of(id, call);
         self.record(call, Note::new(Action::FactorDeleted).factor(id).kind(factor.kind()));
         if !matches!(factor, Factor::Pending(_)) {
             let changed = factor.proof().destination().cloned();
@@ -351,7 +354,7 @@ impl User {
             && let Some(oldest) = self.factors.iter().position(|factor| matches!(factor, Factor::Pending(_)))
         {
             let replaced = self.factors.remove(oldest);
-            self.end_challenge_of(replaced.id());
+            self.end_challenge_of(replaced.id(), call);
             self.record(call, Note::new(Action::FactorDeleted).factor(replaced.id()).reason("replaced"));
         }
     }
@@ -361,7 +364,7 @@ impl User {
             self.factors.iter().filter(|factor| factor.is_expired(call.now)).map(Factor::id).collect();
         for id in expired {
             self.factors.retain(|factor| factor.id() != id);
-            self.end_challenge_of(id);
+            self.end_challenge_of(id, call);
             self.record(call, Note::new(Action::FactorDeleted).factor(id).reason("expired"));
         }
     }

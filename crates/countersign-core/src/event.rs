@@ -4,12 +4,12 @@
 //! events belong to (a person's, or the organisation's), so no global lock orders them.
 
 use crate::{
-    destination::Channel,
+    destination::Destination,
     factor::Kind,
     id::{ClientId, FactorId, OrganisationId, UserId},
     keyring::{KeyError, Keyring},
     lock::Method,
-    message::{Message, Parcel, Sender},
+    message::{Message, Parcel, Sender, Withdrawal},
     refusal::Refusal,
     role::Rank,
     time::Timestamp,
@@ -342,6 +342,7 @@ pub struct Journal {
     records: Vec<Record>,
     messages: Vec<Message>,
     parcels: Vec<Parcel>,
+    withdrawals: Vec<Withdrawal>,
 }
 
 impl Journal {
@@ -386,12 +387,22 @@ impl Journal {
         self.messages.push(message);
     }
 
+    /// Takes back a message that was committed earlier, as far as it is not sent yet. Goes along with an event.
+    pub fn withdraw(&mut self, withdrawal: Withdrawal) {
+        self.withdrawals.push(withdrawal);
+    }
+
+    /// Returns how many messages were added; no change adds more than a few.
+    pub fn posted(&self) -> u8 {
+        u8::try_from(self.messages.len()).unwrap_or(u8::MAX)
+    }
+
     /// Seals the messages that can be sent. Notices that cannot be are dropped; a code that cannot be is refused.
     pub fn seal(
         &mut self,
         sender: Sender<'_>,
         keys: &impl Keyring,
-        can_send: impl Fn(Channel) -> bool,
+        can_send: impl Fn(&Destination) -> bool,
     ) -> Result<(), Refusal> {
         for message in std::mem::take(&mut self.messages) {
             if let Some(message) = message.routed(sender, &can_send)? {
@@ -412,6 +423,11 @@ impl Journal {
             return Err(KeyError::CannotSeal);
         }
         Ok(std::mem::take(&mut self.parcels))
+    }
+
+    /// Hands over what is taken back, for the commit.
+    pub fn take_withdrawals(&mut self) -> Vec<Withdrawal> {
+        std::mem::take(&mut self.withdrawals)
     }
 
     /// Tells whether nothing happened, and nobody is to be told of anything.

@@ -71,10 +71,12 @@ id! {
 }
 
 impl DeliveryId {
-    /// Makes the identifier of the message that an event caused: the same for the same event, so that deciding again
+    /// Makes the identifier of one of the messages that an event caused: the same for the same event, so that deciding again
     /// after a lost race does not make another message.
-    pub(crate) fn of_event(at: Timestamp, event: &Hash) -> Self {
-        Self(of_parts(at, event.0[..10].try_into().expect("a hash is longer")))
+    pub(crate) fn of_event(at: Timestamp, event: &Hash, place: u8) -> Self {
+        let mut random: [u8; 10] = event.0[..10].try_into().expect("a hash is longer");
+        random[9] ^= place;
+        Self(of_parts(at, &random))
     }
 }
 

@@ -27,8 +27,6 @@ pub struct Message {
     pub user: Option<UserId>,
     /// The challenge whose code it carries.
     pub challenge: Option<ChallengeId>,
-    /// An earlier message that is pointless once this one goes out.
-    pub replaces: Option<DeliveryId>,
     /// How often its destination may be written to; `None` if that is not counted.
     pub limit: Option<ResendRule>,
     /// Where it goes.
@@ -184,6 +182,17 @@ impl Words {
     }
 }
 
+/// A message that serves nobody any more: its code was replaced or used, or its factor or person is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Withdrawal {
+    /// The message's id.
+    pub id: DeliveryId,
+    /// The organisation it was to be sent for.
+    pub organisation: OrganisationId,
+    /// Since when.
+    pub at: Timestamp,
+}
+
 /// A sealed message, ready to be committed with the document that caused it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parcel {
@@ -195,8 +204,6 @@ pub struct Parcel {
     pub user: Option<UserId>,
     /// The challenge whose code it carries.
     pub challenge: Option<ChallengeId>,
-    /// An earlier message that is pointless once this one goes out.
-    pub replaces: Option<DeliveryId>,
     /// The channel it goes by.
     pub channel: Channel,
     /// What kind of message it is, see [`Words::name`].
@@ -219,13 +226,13 @@ impl Message {
     pub(crate) fn routed(
         mut self,
         sender: Sender<'_>,
-        can_send: impl Fn(Channel) -> bool,
+        can_send: impl Fn(&Destination) -> bool,
     ) -> Result<Option<Self>, Refusal> {
         if matches!(self.words, Words::Notice { .. }) && !sender.sends_notices {
             return Ok(None);
         }
         let mut destinations = std::iter::once(self.to.clone()).chain(std::mem::take(&mut self.or_else));
-        match destinations.find(|destination| can_send(destination.channel())) {
+        match destinations.find(&can_send) {
             Some(to) => Ok(Some(Self { to, ..self })),
             None if matches!(self.words, Words::Notice { .. }) => Ok(None),
             None => Err(Refusal::NoProvider(self.to.channel())),
@@ -258,7 +265,6 @@ impl Message {
             organisation: self.organisation,
             user: self.user,
             challenge: self.challenge,
-            replaces: self.replaces,
             channel,
             subject,
             masked,

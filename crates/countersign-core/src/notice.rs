@@ -3,6 +3,7 @@
 use crate::{
     destination::Destination,
     event::Call,
+    factor::Kind,
     id::DeliveryId,
     message::{Message, Notice, Words},
     user::User,
@@ -35,13 +36,20 @@ impl User {
         self.post_notice(what, concerns, places, call);
     }
 
-    /// Tells the address before of a change of address in the profile: notices go there from now on.
+    /// Tells of another address in the profile at the one before, because notices go to the new one from now on; and of
+    /// another number.
     pub(crate) fn tell_of_new_address(&mut self, before: &Self, call: &Call) {
         if self.email != before.email
             && let Some(address) = &before.email
         {
             let old = Destination::Email(address.clone());
-            self.post_notice(Notice::AddressChanged, None, vec![old], call);
+            self.post_notice(Notice::AddressChanged, Some(Kind::Email.name()), vec![old], call);
+        }
+        if self.phone != before.phone
+            && let Some(phone) = &before.phone
+        {
+            // Codes enrolled from the profile would go to the new one.
+            self.notify(Notice::AddressChanged, Some("phone"), &[Destination::Sms(phone.clone())], call);
         }
     }
 
@@ -56,11 +64,10 @@ impl User {
             ip: call.ip.map(|address| address.to_string()),
         };
         let message = Message {
-            id: DeliveryId::of_event(call.now, &self.audit_head.hash),
+            id: DeliveryId::of_event(call.now, &self.audit_head.hash, self.messages_posted()),
             organisation: self.organisation,
             user: Some(self.id),
             challenge: None,
-            replaces: None,
             limit: None,
             to,
             or_else: places.collect(),

@@ -2,12 +2,12 @@
 
 use crate::{
     client::{Client, StoredSecret},
-    destination::Channel,
+    destination::Destination,
     event::{Action, Call, ChainHead, Journal, Note, Record, Subject},
     id::{ClientId, OrganisationId, UserId},
     keyring::{KeyError, Keyring},
     locale::Locale,
-    message::{Message, Parcel, Sender},
+    message::{Message, Parcel, Sender, Withdrawal},
     policy::Policy,
     profile::{DisplayName, Username},
     refusal::{Invalid, Refusal},
@@ -109,6 +109,10 @@ impl Organisation {
             .detail("seq", user.audit_head.seq)
             .detail("hash", user.audit_head.hash.to_string());
         self.record(call, note);
+        for challenge in &user.challenges {
+            let (id, organisation) = (challenge.delivery, self.id);
+            self.journal.withdraw(Withdrawal { id, organisation, at: call.now });
+        }
         Ok(())
     }
 
@@ -258,7 +262,7 @@ impl Organisation {
         &mut self,
         sender: Sender<'_>,
         keys: &impl Keyring,
-        can_send: impl Fn(Channel) -> bool,
+        can_send: impl Fn(&Destination) -> bool,
     ) -> Result<(), Refusal> {
         self.journal.seal(sender, keys, can_send)
     }
@@ -266,6 +270,11 @@ impl Organisation {
     /// Hands over the sealed messages of this change for the commit.
     pub fn take_parcels(&mut self) -> Result<Vec<Parcel>, KeyError> {
         self.journal.take_parcels()
+    }
+
+    /// Hands over the messages that this change takes back, for the commit.
+    pub fn take_withdrawals(&mut self) -> Vec<Withdrawal> {
+        self.journal.take_withdrawals()
     }
 
     /// Tells whether nothing was recorded since the document was read, so there is nothing to commit.

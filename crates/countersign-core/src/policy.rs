@@ -246,8 +246,9 @@ impl DestinationRule {
     }
 
     fn allows_domain_of(&self, email: &Email) -> bool {
-        let key = email.key();
-        let domain = key.rsplit_once('@').map_or("", |(_, domain)| domain);
+        // As it is written, not as it is matched by: `ß` matches `ss`, but mail goes to another domain.
+        let address = email.as_str().to_lowercase();
+        let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
         let is_within = |allowed: &String| {
             domain.strip_suffix(allowed.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         };
@@ -328,6 +329,24 @@ mod tests {
         let mut policy = Policy::default();
         policy.password_locks.threshold = 1;
         assert_eq!(policy.validate().map_err(|invalid| invalid.field), Err("passwordLocks.threshold".into()));
+    }
+
+    // Letters that only match alike belong to other domains: of these two, anybody can register the second.
+    #[test]
+    fn a_domain_that_looks_alike_is_another_one() {
+        let rule = DestinationRule { domains: ["messe.example".to_owned()].into(), ..Default::default() };
+        let check = |text| rule.check(&Destination::Email(Email::parse("to", text).expect(text)));
+
+        for taken in ["ada@messe.example", "Ada@Messe.Example", "ada@mail.messe.example"] {
+            assert_eq!(check(taken), Ok(()), "{taken}");
+        }
+        for refused in ["ada@me\u{df}e.example", "ada@amesse.example", "ada@messe.example.org"] {
+            assert_eq!(
+                check(refused),
+                Err(Refusal::DestinationForbidden("addresses of this domain")),
+                "{refused}"
+            );
+        }
     }
 
     #[test]

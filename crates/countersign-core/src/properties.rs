@@ -174,6 +174,7 @@ impl World {
         }
         self.person.happened();
         self.person.letters();
+        self.person.user.take_withdrawals();
     }
 
     fn act(&mut self, step: &Step) -> Result<Done, Refusal> {

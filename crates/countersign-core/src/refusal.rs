@@ -72,8 +72,8 @@ pub enum Refusal {
     /// As many codes were sent as may be; the next one may be sent after this long.
     #[error("too many codes were sent; try again later")]
     TooSoon(Duration),
-    /// Nothing is configured that could send by this channel.
-    #[error("no provider is configured for {0}")]
+    /// Nothing is configured that could send there.
+    #[error("no provider is configured that reaches this by {0}")]
     NoProvider(Channel),
     /// Nobody does this for themselves.
     #[error("nobody does this for themselves; ask somebody whose role reaches you")]

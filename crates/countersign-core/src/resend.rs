@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// The span in which the larger limit counts.
 pub const HOUR: Duration = Duration::from_secs(3600);
+/// How much later than a request that is decided now another may have come in that was decided before it.
+const DISORDER: Duration = Duration::from_secs(300);
 /// The most codes an hour that a policy may allow; bounds the log.
 pub const PER_HOUR_LIMIT: u8 = 20;
 
@@ -49,17 +51,19 @@ pub struct SendLog(Vec<Timestamp>);
 impl SendLog {
     /// Notes that a code is sent now, or tells how long to wait until one may be.
     pub fn admit(&mut self, rule: &ResendRule, now: Timestamp) -> Result<(), Duration> {
-        // A clock that was set back must not lock anybody out for longer than the rule says.
-        self.0.retain(|sent| sent.until(now) < HOUR && *sent <= now);
+        // What is a little later than now was sent all the same: requests are decided in another order than they come in,
+        // and who sends them slowly chooses it. More than that is a clock that was set back, which must lock nobody out.
+        self.0.retain(|sent| sent.until(now) < HOUR && *sent <= now.after(DISORDER));
         let pause = Duration::from_secs(rule.pause_seconds.into());
-        let after_last = self.0.last().map(|last| last.after(pause));
+        let after_last = self.0.last().filter(|_| !pause.is_zero()).map(|last| last.after(pause));
         // The last `per_hour` of them must not lie within one hour.
         let beyond = self.0.len().checked_sub(usize::from(rule.per_hour));
         let after_first = beyond.map(|place| self.0[place].after(HOUR));
         match after_last.max(after_first) {
             Some(free) if free > now => Err(now.until(free)),
             _ => {
-                self.0.push(now);
+                let place = self.0.partition_point(|sent| *sent <= now);
+                self.0.insert(place, now);
                 Ok(())
             }
         }
@@ -111,6 +115,24 @@ mod tests {
             assert!(log.0.len() <= 3);
         }
         assert!(log.is_over(at(30_000)));
+    }
+
+    // Each request that came in earlier forgot those that came in later: held back and let go in the opposite order, any
+    // number of them had a code sent.
+    #[test]
+    fn requests_decided_in_another_order_than_they_came_in_are_counted() {
+        let mut log = SendLog::default();
+        let rule = ResendRule { pause_seconds: 0, ..RULE };
+
+        let admitted = (0..25).rev().filter(|seconds| log.admit(&RULE, at(*seconds)).is_ok()).count();
+        assert_eq!(admitted, 1);
+        assert_eq!(log.admit(&RULE, at(20)), Err(Duration::from_secs(34)));
+
+        let mut log = SendLog::default();
+        let admitted = (0..25).rev().filter(|seconds| log.admit(&rule, at(*seconds)).is_ok()).count();
+        assert_eq!(admitted, 3);
+        assert_eq!(log.admit(&rule, at(3600 + 21)), Err(Duration::from_secs(1)));
+        assert_eq!(log.admit(&rule, at(3600 + 22)), Ok(()));
     }
 
     #[test]

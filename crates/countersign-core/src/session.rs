@@ -227,7 +227,12 @@ impl User {
         call: &Call,
     ) -> Result<Challenge, Refusal> {
         self.open_login(login, call)?;
-        if let Recipient::Factor(id) = recipient
+        let named = match recipient {
+            Recipient::Kind(_) => None,
+            Recipient::Factor(id) => Some(id),
+            Recipient::Challenge(id) => Some(self.find_challenge(id)?.factor),
+        };
+        if let Some(id) = named
             && matches!(self.factor(id)?, Factor::Pending(_))
             && self.has_second_factor(policy, call.now)
         {

@@ -2,14 +2,14 @@
 
 use crate::{
     challenge::Challenge,
-    destination::{Channel, Destination},
+    destination::Destination,
     event::{Action, Call, ChainHead, Journal, Note, Record, Subject},
     factor::{Active, Factor, Held, Kind, Proof, emergency::EmergencyCode, recovery::RecoveryCodes},
-    id::{FactorId, OrganisationId, UserId},
+    id::{DeliveryId, FactorId, OrganisationId, UserId},
     keyring::{KeyError, Keyring},
     locale::Locale,
     lock::{Locks, Method},
-    message::{Message, Notice, Parcel, Sender},
+    message::{Message, Notice, Parcel, Sender, Withdrawal},
     password::{Invitation, Password},
     policy::Policy,
     profile::{DisplayName, Email, Phone, Username},
@@ -270,7 +270,7 @@ impl User {
         if status == Status::Disabled && self.status != status {
             // An open login could enrol a factor and become a session without any code being judged.
             self.logins.clear();
-            self.challenges.clear();
+            self.end_challenges(call);
             self.end_sessions(None, call);
             // Nor may the retry of an earlier attempt be told that it was accepted.
             self.requests.clear();
@@ -315,7 +315,7 @@ impl User {
             .detail("recoveryCodes", self.recovery.as_ref().map_or(0, RecoveryCodes::remaining));
         let destinations = self.destinations();
         self.factors.clear();
-        self.challenges.clear();
+        self.end_challenges(call);
         self.recovery = None;
         self.emergency = None;
         self.locks = Locks::default();
@@ -430,13 +430,23 @@ impl User {
         self.journal.post(message);
     }
 
+    /// Takes back the message of a challenge.
+    pub(crate) fn withdraw(&mut self, id: DeliveryId, call: &Call) {
+        self.journal.withdraw(Withdrawal { id, organisation: self.organisation, at: call.now });
+    }
+
+    /// Returns how many messages this change has posted.
+    pub(crate) fn messages_posted(&self) -> u8 {
+        self.journal.posted()
+    }
+
     /// Seals the messages of this change that can be sent. Notices that cannot be are dropped; a code that cannot be is
     /// refused.
     pub fn seal_messages(
         &mut self,
         sender: Sender<'_>,
         keys: &impl Keyring,
-        can_send: impl Fn(Channel) -> bool,
+        can_send: impl Fn(&Destination) -> bool,
     ) -> Result<(), Refusal> {
         self.journal.seal(sender, keys, can_send)
     }
@@ -444,6 +454,11 @@ impl User {
     /// Hands over the sealed messages of this change for the commit.
     pub fn take_parcels(&mut self) -> Result<Vec<Parcel>, KeyError> {
         self.journal.take_parcels()
+    }
+
+    /// Hands over the messages that this change takes back, for the commit.
+    pub fn take_withdrawals(&mut self) -> Vec<Withdrawal> {
+        self.journal.take_withdrawals()
     }
 
     /// Tells whether nothing was recorded since the document was read, so there is nothing to commit.

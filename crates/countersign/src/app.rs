@@ -2,7 +2,7 @@
 
 use crate::{
     clock::Clock,
-    config::{Config, delivery::Channels},
+    config::{Config, delivery::Reach},
     error::{Error, Result},
     keys::{Keys, MASTER_KEY_FILE, MasterKey},
     service::{passwords::Passwords, tokens::Tokens},
@@ -25,7 +25,7 @@ pub struct App {
     /// The configuration.
     pub config: Config,
     /// The channels that messages can be sent by.
-    pub channels: Channels,
+    pub reach: Reach,
     /// Issues and checks tokens.
     pub tokens: Tokens,
     /// The bounded pool of slow hashes.
@@ -67,7 +67,7 @@ impl App {
             tokens: Tokens::new(&keys, config.issuer()),
             passwords: Passwords::new(),
             metrics: Metrics::new(),
-            channels: config.delivery.channels(),
+            reach: config.delivery.reach(),
             store,
             keys,
             clock,
@@ -83,11 +83,11 @@ impl App {
         mut decide: impl FnMut(&mut User, With<'_>) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T> {
         let (organisation, call) = (Arc::clone(&asker.organisation), asker.call.clone());
-        let (keys, channels) = (Arc::clone(&self.keys), self.channels);
+        let (keys, reach) = (Arc::clone(&self.keys), self.reach.clone());
         self.store
             .change_by(organisation.id, whom.into(), move |user| {
                 let outcome = decide(user, With { policy: &organisation.policy, keys: &keys, call: &call })?;
-                user.seal_messages(organisation.sender(), &*keys, |channel| channels.has(channel))?;
+                user.seal_messages(organisation.sender(), &*keys, |place| reach.includes(place))?;
                 Ok(outcome)
             })
             .await
@@ -100,12 +100,12 @@ impl App {
         mut admit: impl FnMut(&mut Organisation, &Call) -> Result<User, Refusal> + Send + 'static,
     ) -> Result<User> {
         let (asked, call) = (Arc::clone(&asker.organisation), asker.call.clone());
-        let (keys, channels) = (Arc::clone(&self.keys), self.channels);
+        let (keys, reach) = (Arc::clone(&self.keys), self.reach.clone());
         self.store
             .create(asked.id, move |organisation| {
                 let mut user = admit(organisation, &call)?;
-                user.seal_messages(asked.sender(), &*keys, |channel| channels.has(channel))?;
-                organisation.seal_messages(asked.sender(), &*keys, |channel| channels.has(channel))?;
+                user.seal_messages(asked.sender(), &*keys, |place| reach.includes(place))?;
+                organisation.seal_messages(asked.sender(), &*keys, |place| reach.includes(place))?;
                 Ok(user)
             })
             .await
@@ -119,11 +119,11 @@ impl App {
         mut dismiss: impl FnMut(&mut Organisation, &User, &Call) -> Result<(), Refusal> + Send + 'static,
     ) -> Result<()> {
         let (asked, call) = (Arc::clone(&asker.organisation), asker.call.clone());
-        let (keys, channels) = (Arc::clone(&self.keys), self.channels);
+        let (keys, reach) = (Arc::clone(&self.keys), self.reach.clone());
         self.store
             .remove(asked.id, whom, move |organisation, user| {
                 dismiss(organisation, user, &call)?;
-                organisation.seal_messages(asked.sender(), &*keys, |channel| channels.has(channel))
+                organisation.seal_messages(asked.sender(), &*keys, |place| reach.includes(place))
             })
             .await
     }
@@ -135,11 +135,11 @@ impl App {
         mut decide: impl FnMut(&mut Organisation, &Call) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T> {
         let (asked, call) = (Arc::clone(&asker.organisation), asker.call.clone());
-        let (keys, channels) = (Arc::clone(&self.keys), self.channels);
+        let (keys, reach) = (Arc::clone(&self.keys), self.reach.clone());
         self.store
             .change_organisation(asked.id, move |organisation| {
                 let outcome = decide(organisation, &call)?;
-                organisation.seal_messages(asked.sender(), &*keys, |channel| channels.has(channel))?;
+                organisation.seal_messages(asked.sender(), &*keys, |place| reach.includes(place))?;
                 Ok(outcome)
             })
             .await

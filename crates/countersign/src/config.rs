@@ -270,6 +270,7 @@ fn override_key(table: &mut Table, name: &str, path: &str, value: &str) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use countersign_core::{Channel, Destination};
 
     fn with(variables: &[(&str, &str)]) -> Result<Config> {
         Config::load(None, variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
@@ -365,13 +366,19 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_is_there_when_it_has_a_provider() {
+    fn a_destination_is_within_reach_when_a_provider_takes_it() {
         let config = from_file(
-            "server.environment = 'development'\n[[delivery.mail]]\nname = 'a'\ntype = 'file'\npath = 'x'",
+            "server.environment = 'development'\n[[delivery.mail]]\nname = 'a'\ntype = 'log'\n\
+             [[delivery.sms]]\nname = 'b'\ntype = 'log'\ncountries = ['DE', 'FR']",
         )
         .expect("load");
-        let has = countersign_core::Channel::ALL.map(|channel| config.delivery.channels().has(channel));
+        let reach = config.delivery.reach();
+        let is_reached =
+            |channel, text| reach.includes(&Destination::parse(channel, "to", text).expect(text));
 
-        assert_eq!(has, [true, false, false]);
+        assert!(is_reached(Channel::Mail, "ada@example.com"));
+        assert!(is_reached(Channel::Sms, "+4915112345678") && is_reached(Channel::Sms, "+33612345678"));
+        assert!(!is_reached(Channel::Sms, "+12025550143"), "no provider takes this country");
+        assert!(!is_reached(Channel::Voice, "+4915112345678"), "no provider at all");
     }
 }

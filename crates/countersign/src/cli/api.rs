@@ -178,27 +178,51 @@ impl Api {
                 .exit(Exit::Refused)
                 .hint("sign in once with a browser to enrol one"));
         }
-        self.second_step(text(&answer, "/mfa_token"), code).await
+        self.second_step(&answer, code).await
     }
 
-    async fn second_step(&self, mfa_token: &str, code: Option<Secret<String>>) -> Result<Value, Failure> {
-        let code = match code {
-            Some(code) => code,
-            None if prompt::is_interactive() => prompt::code(None, "Code of your second factor")?,
+    async fn second_step(&self, asked: &Value, code: Option<Secret<String>>) -> Result<Value, Failure> {
+        let (code, challenge) = match code {
+            Some(code) => (code, None),
+            None if prompt::is_interactive() => self.ask_for_code(asked).await?,
             None => {
                 return Err(Failure::new("the server asks for a second factor")
                     .exit(Exit::Refused)
                     .hint("set COUNTERSIGN_CODE, or use a service client"));
             }
         };
-        let mut form = vec![("grant_type", MFA_GRANT), ("mfa_token", mfa_token), ("code", code.expose())];
+        let token = text(asked, "/mfa_token");
+        let mut form = vec![("grant_type", MFA_GRANT), ("mfa_token", token), ("code", code.expose())];
         if is_recovery_code(code.expose()) {
             form.push(("type", "recovery"));
+        } else if let Some(challenge) = &challenge {
+            form.push(("challenge", challenge));
         }
         match self.token(&form).await? {
             (status, answer) if status.is_success() => Ok(answer),
             (status, answer) => Err(problem::of_sign_in(status, &answer)),
         }
+    }
+
+    /// Asks the person for a code; has one sent first if there is no app or token to read it from, or if they want that.
+    /// Returns the code, and the challenge it answers.
+    async fn ask_for_code(&self, asked: &Value) -> Result<(Secret<String>, Option<String>), Failure> {
+        const QUESTION: &str = "Code of your second factor";
+        let Some(place) = sent_to(asked) else { return Ok((prompt::code(None, QUESTION)?, None)) };
+        if has_app(asked) {
+            let code = prompt::line(&format!("{QUESTION} (Enter: have one sent to {}): ", place.shown))?;
+            if !code.expose().is_empty() {
+                return Ok((code, None));
+            }
+        }
+        let body = json!({"mfaToken": text(asked, "/mfa_token"), "factor": place.factor});
+        let request = self.http.post(self.at(&["oauth", "challenge"])).json(&body);
+        let challenge = match self.send(request).await? {
+            (status, challenge) if status.is_success() => challenge,
+            (status, problem) => return Err(problem::of_sign_in(status, &problem)),
+        };
+        let code = prompt::code(None, &format!("The code that was sent to {}", place.shown))?;
+        Ok((code, Some(text(&challenge, "/id").to_owned())))
     }
 
     async fn token(&self, form: &[(&str, &str)]) -> Result<(StatusCode, Value), Failure> {
@@ -316,6 +340,26 @@ impl Api {
     }
 }
 
+/// A factor whose codes are sent.
+struct Place {
+    factor: String,
+    shown: String,
+}
+
+/// Returns the first place a code can be sent to, of the factors the first step named.
+fn sent_to(asked: &Value) -> Option<Place> {
+    asked["factors"].as_array()?.iter().find_map(|factor| {
+        let shown = plain(factor["destination"].as_str()?);
+        Some(Place { factor: factor["id"].as_str()?.to_owned(), shown })
+    })
+}
+
+/// Tells whether there is an app or a token that shows codes.
+fn has_app(asked: &Value) -> bool {
+    let is_app = |factor: &Value| ["totp", "hotp"].contains(&text(factor, "/type"));
+    asked["factors"].as_array().is_some_and(|factors| factors.iter().any(is_app))
+}
+
 /// Returns what a person's code must be named as when it is not from an app or a token: those have digits only.
 fn is_recovery_code(code: &str) -> bool {
     code.chars().any(char::is_alphabetic) || code.chars().filter(|c| c.is_alphanumeric()).count() > 8
@@ -371,6 +415,22 @@ mod tests {
 
         assert_eq!(user["username"], "a/b");
         assert_eq!(stub.seen()[0].authorization, "Basic Y2xpZW50OnMzY3JldA==");
+    }
+
+    #[test]
+    fn a_code_can_be_sent_to_the_first_place_that_takes_one() {
+        let asked = json!({"factors": [
+            {"type": "totp", "id": "f1", "label": "Phone"},
+            {"type": "sms", "id": "f2", "destination": "+49•••78"},
+            {"type": "recovery"},
+        ]});
+
+        let place = sent_to(&asked).expect("a place");
+        assert_eq!((place.factor.as_str(), place.shown.as_str()), ("f2", "+49•••78"));
+        assert!(has_app(&asked));
+        let only_recovery = json!({"factors": [{"type": "recovery"}]});
+        assert!(sent_to(&only_recovery).is_none() && !has_app(&only_recovery));
+        assert!(sent_to(&json!({"error": "mfa_required"})).is_none(), "a server that names none");
     }
 
     #[tokio::test]

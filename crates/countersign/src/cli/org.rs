@@ -17,6 +17,7 @@ const FIELDS: &[Field] = &[
     ("Slug", "/slug"),
     ("Name", "/name"),
     ("Id", "/id"),
+    ("Language", "/locale"),
     ("Created", "/createdAt"),
     ("Changed", "/updatedAt"),
 ];

@@ -46,9 +46,23 @@ fn hint_of(status: StatusCode, problem: &Value) -> Option<String> {
         StatusCode::FORBIDDEN => {
             "ask somebody whose role is higher, or give the client the scope it lacks (client update)".into()
         }
+        StatusCode::NOT_FOUND if text(problem, "/code") == "challenge_not_found" => {
+            "it was ended by a newer one, or is somebody else's; send another code".into()
+        }
+        StatusCode::NOT_FOUND if text(problem, "/code") == "delivery_not_found" => {
+            "check the id: countersign delivery list".into()
+        }
         StatusCode::NOT_FOUND => "check the name: countersign user list, factor list, client list".into(),
         StatusCode::GONE => "enrol again".into(),
-        StatusCode::CONFLICT => "look at what is there first, then choose another value".into(),
+        StatusCode::CONFLICT => match text(problem, "/code") {
+            "challenge_used" => "send another code: countersign challenge send".into(),
+            "method_locked" => "make sure who asks, then: countersign unlock".into(),
+            "channel_not_configured" => "configure a provider in [delivery], or choose another type".into(),
+            "destination_forbidden" => {
+                "the organisation's policy decides: countersign org policy show".into()
+            }
+            _ => "look at what is there first, then choose another value".into(),
+        },
         status if status.is_server_error() => "the server's log says more under the request id".into(),
         _ => match text(problem, "/field") {
             "" => return None,

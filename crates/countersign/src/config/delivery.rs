@@ -7,13 +7,13 @@ pub mod smpp;
 
 use super::invalid;
 use crate::error::Result;
-use countersign_core::Channel;
+use countersign_core::{Channel, Destination};
 use development::{File, Log};
 use http::HttpProvider;
 use mail::SmtpServer;
 use serde::{Deserialize, Deserializer, de};
 use smpp::SmppCentre;
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 use toml::{Table, Value};
 
 /// How messages are delivered.
@@ -84,9 +84,11 @@ impl Delivery {
         }
     }
 
-    /// Returns the channels that have a provider.
-    pub fn channels(&self) -> Channels {
-        Channels(Channel::ALL.map(|channel| !self.providers(channel).is_empty()))
+    /// Returns where messages can be sent to.
+    pub fn reach(&self) -> Reach {
+        let countries =
+            |channel| self.providers(channel).iter().map(|provider| provider.countries().to_vec());
+        Reach(Channel::ALL.map(|channel| countries(channel).collect()).into())
     }
 
     /// Checks what the types do not.
@@ -197,14 +199,21 @@ fn read<T: de::DeserializeOwned, E: de::Error>(table: Table) -> Result<T, E> {
     })
 }
 
-/// The channels that messages can be sent by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Channels([bool; Channel::ALL.len()]);
+/// Where messages can be sent to: the countries each provider of a channel takes, all if it lists none.
+#[derive(Debug, Clone)]
+pub struct Reach(Arc<[Vec<Vec<String>>; Channel::ALL.len()]>);
 
-impl Channels {
-    /// Tells whether a channel has a provider.
-    pub fn has(self, channel: Channel) -> bool {
-        self.0[channel as usize]
+impl Reach {
+    /// Tells whether a provider takes a destination.
+    pub fn includes(&self, destination: &Destination) -> bool {
+        let country = || match destination {
+            Destination::Email(_) => None,
+            Destination::Sms(phone) | Destination::Voice(phone) => phone.country(),
+        };
+        let takes = |countries: &Vec<String>| {
+            countries.is_empty() || country().is_some_and(|country| countries.contains(&country))
+        };
+        self.0[destination.channel() as usize].iter().any(takes)
     }
 }
 

@@ -221,7 +221,6 @@ mod tests {
             organisation,
             user: None,
             challenge: None,
-            replaces: None,
             limit: None,
             to: Destination::parse(Channel::Mail, "to", "ada@example.com").expect("an address"),
             or_else: Vec::new(),

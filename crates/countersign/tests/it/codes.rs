@@ -16,6 +16,7 @@ use countersign::{
     http::{Web, router},
     running::{self, Running},
 };
+use countersign_core::{Channel, Letter, message::Words};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use tempfile::TempDir;
@@ -344,4 +345,43 @@ async fn of_sixty_four_callers_one_has_a_code_sent() {
         futures_util::future::join_all(paths.iter().map(|path| ask(path.clone()).into_future())).await;
     assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 1);
     assert_eq!(app.count("ada", "challenge.sent").await, 5, "what was refused is nowhere");
+}
+
+/// Reads the newest code out of the outbox, as the worker would.
+async fn code_from_outbox(app: &TestApp) -> String {
+    let (store, keys) = (&app.app.store, app.app.keys.as_ref());
+    let claimed = store.claim(Channel::Sms, app.now(), Duration::from_secs(60), 1).await.expect("a claim");
+    let message = &claimed[0];
+    let letter = Letter::open(message.organisation, message.user, message.id, &message.body, keys);
+    match letter.expect("a letter").words {
+        Words::Code { code, .. } => code.expose().clone(),
+        other => panic!("no code: {other:?}"),
+    }
+}
+
+/// Promises 1 and 3, for codes that are sent.
+#[tokio::test]
+async fn of_sixty_four_callers_with_one_code_one_is_let_in_and_every_wrong_code_counts() {
+    let app = TestApp::start().await;
+    let ada = app.user("ada").await;
+    let body = json!({ "type": "sms", "destination": app.fresh_number(), "confirmed": true });
+    app.post(&ada.path("/factors")).by(&app.root()).json(body).await.expect_created();
+    let asked = app.post(&ada.path("/challenges")).by(&app.root()).json(json!({ "type": "sms" })).await;
+    let challenge = challenge_of(&asked.expect_created()).0;
+    let code = code_from_outbox(&app).await;
+    let all = async |code: &str| {
+        let ask = |_| ada.verify_with(json!({ "code": code, "challenge": challenge })).into_future();
+        futures_util::future::join_all((0..64).map(ask)).await
+    };
+    let count = |answers: &[Answer], result: &str| {
+        answers.iter().filter(|answer| answer.json["result"] == result).count()
+    };
+
+    let answers = all(&code).await;
+    assert_eq!((count(&answers, "accepted"), count(&answers, "replayed")), (1, 63));
+
+    let wrong = if code == "000000" { "000001" } else { "000000" };
+    let answers = all(wrong).await;
+    assert_eq!((count(&answers, "rejected"), count(&answers, "locked")), (4, 60));
+    assert_eq!(ada.failures().await, 5);
 }

@@ -4,7 +4,7 @@ use crate::test_app::{Answer, Credentials, TestApp};
 use countersign::{
     config::{
         Config,
-        delivery::{Provider, development::File},
+        delivery::{Delivery, Provider, development::File},
     },
     delivery::{dispatch::Dispatch, worker::Worker},
 };
@@ -53,16 +53,14 @@ impl Office {
         .await
     }
 
-    async fn open_with(providers: impl FnOnce(&mut countersign::config::delivery::Delivery, &Path)) -> Self {
+    async fn open_with(providers: impl FnOnce(&mut Delivery, &Path)) -> Self {
         let mut office = Self::closed_with(providers).await;
         office.begin().await;
         office
     }
 
     /// Starts without a worker.
-    async fn closed_with(
-        providers: impl FnOnce(&mut countersign::config::delivery::Delivery, &Path),
-    ) -> Self {
+    async fn closed_with(providers: impl FnOnce(&mut Delivery, &Path)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let app = TestApp::start_with(|config: &mut Config| {
             config.delivery.concurrency = 2;
@@ -75,7 +73,12 @@ impl Office {
 
     /// Begins to send.
     async fn begin(&mut self) {
-        let dispatch = Dispatch::new(&self.app.app.config.delivery, &self.app.clock).expect("providers");
+        let delivery = self.app.app.config.delivery.clone();
+        self.begin_with(&delivery).await;
+    }
+
+    async fn begin_with(&mut self, delivery: &Delivery) {
+        let dispatch = Dispatch::new(delivery, &self.app.clock).expect("providers");
         self.worker = Some(Worker::start(&self.app.app, dispatch).await.expect("a worker"));
     }
 
@@ -224,11 +227,15 @@ async fn a_code_that_expired_is_not_sent() {
 
 #[tokio::test]
 async fn a_dead_letter_is_sent_again_by_an_operator_and_the_trail_says_so() {
-    let office = Office::open_with(|delivery, folder| {
-        delivery.sms = vec![file("german", &folder.join("messages.jsonl"), &["DE"])];
+    let mut office = Office::closed_with(|delivery, folder| {
+        delivery.sms = vec![file("all", &folder.join("messages.jsonl"), &[])];
     })
     .await;
     let (id, _) = office.enrol("ada", "sms", "+447911123456").await;
+    // The server is started anew, with providers for other countries.
+    let mut fewer = office.app.app.config.delivery.clone();
+    fewer.sms = vec![file("german", &office.path("messages.jsonl"), &["DE"])];
+    office.begin_with(&fewer).await;
     let dead = office.settled(&id).await;
     assert_eq!(dead["state"], "failed");
     assert_eq!(dead["reason"], "no provider takes numbers of this country");
@@ -249,6 +256,22 @@ async fn a_dead_letter_is_sent_again_by_an_operator_and_the_trail_says_so() {
         1,
         "nothing was retried, nothing is recorded"
     );
+}
+
+#[tokio::test]
+async fn a_code_is_not_promised_where_no_provider_reaches() {
+    let office = Office::closed_with(|delivery, folder| {
+        delivery.sms = vec![file("german", &folder.join("messages.jsonl"), &["DE"])];
+    })
+    .await;
+    let ada = office.app.user("ada").await;
+
+    let body = json!({ "type": "sms", "destination": "+447911123456" });
+    let refused = office.app.post(&ada.path("/factors")).by(&office.app.root()).json(body).await;
+
+    refused.expect_problem(409, "channel_not_configured");
+    let factors = office.app.get(&ada.path("/factors")).by(&office.app.root()).await.expect_ok();
+    assert_eq!(factors["items"], json!([]));
 }
 
 #[tokio::test]

@@ -424,7 +424,7 @@ pub fn activated(outcome: Activated) -> Result<Json<FactorView>, Problem> {
     match outcome {
         Activated::Factor(factor) => Ok(Json::ok(factor.as_ref().into())),
         Activated::Rejected { attempts_left } => {
-            let detail = "the code is not the one the factor shows now";
+            let detail = "the code is not the one the factor shows now, or the newest one that was sent";
             Err(Problem::invalid("code_rejected", Some("code".into()), detail)
                 .attempts_left(attempts_left.into()))
         }

@@ -376,7 +376,7 @@ pub async fn enrol(
     let kind = kind.map_err(Problem::from)?;
     let destination = destination(kind, body.destination.as_deref()).map_err(Problem::from)?;
     let enrolment = Enrolment { kind, destination, label: label.map_err(Problem::from)? };
-    let enrolled = sign_in::enrol(&app, anonymous(&info), token, enrolment).await.map_err(Problem::from)?;
+    let enrolled = sign_in::enrol(&app, anonymous(&info), token, enrolment).await.map_err(within_login)?;
     Ok(Json::created(EnrolledView::new(&enrolled).map_err(Problem::from)?))
 }
 
@@ -393,7 +393,7 @@ pub async fn challenge(
 ) -> Result<Json<ChallengeView>, Failure> {
     let token = second_step_token(&app, &info, &body.mfa_token)?;
     let recipient = body.recipient().map_err(Problem::from)?;
-    let sent = sign_in::challenge(&app, anonymous(&info), token, recipient).await.map_err(Problem::from)?;
+    let sent = sign_in::challenge(&app, anonymous(&info), token, recipient).await.map_err(within_login)?;
     Ok(Json::created(ChallengeView::new(&sent, info.now)))
 }
 
@@ -525,6 +525,14 @@ fn second_step_token(
     token: &str,
 ) -> Result<SecondStepToken, OauthError> {
     app.tokens.second_step(token, info.now).ok_or_else(OauthError::refused)
+}
+
+/// What goes wrong within a sign-in: its token may be over, and looks then like one that never was.
+fn within_login(error: Error) -> Failure {
+    match error {
+        Error::Refused(Refusal::TokenGone) => OauthError::refused().into(),
+        other => Failure::Problem(other.into()),
+    }
 }
 
 fn missing(name: &str) -> Failure {

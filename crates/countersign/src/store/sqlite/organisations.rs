@@ -154,7 +154,7 @@ const LIST: &str = "SELECT pk, body FROM organisations WHERE pk > ?1 ORDER BY pk
 /// Adds an organisation with its first events.
 pub(super) fn insert(batch: &Batch<'_>, mut organisation: Organisation) -> Result<Arc<Organisation>> {
     let records = organisation.take_records();
-    let messages = outbox::check(batch, organisation.take_parcels())?;
+    let messages = outbox::check(batch, organisation.take_parcels(), organisation.take_withdrawals())?;
     batch
         .prepare_cached(
             "INSERT INTO organisations (id, slug_key, version, audit_row, body) VALUES (?1, ?2, 1, ?3, ?4)",
@@ -180,7 +180,7 @@ pub(super) fn replace(batch: &Batch<'_>, held: Held) -> Result<()> {
         return Ok(());
     }
     let records = organisation.take_records();
-    let messages = outbox::check(batch, organisation.take_parcels())?;
+    let messages = outbox::check(batch, organisation.take_parcels(), organisation.take_withdrawals())?;
     let version = batch
         .prepare_cached(
             "UPDATE organisations SET version = version + 1, slug_key = ?3, audit_row = ?4, body = ?5

@@ -16,6 +16,7 @@ use crate::{
 use countersign_core::{
     Channel, DeliveryId, OrganisationId, Parcel, Timestamp, UserId,
     keyring::{KeyError, Sealed},
+    message::Withdrawal,
 };
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use std::time::Duration;
@@ -67,32 +68,35 @@ impl Sqlite {
     }
 }
 
-/// Messages that may be posted, with what they count for; nothing is written yet.
+/// Messages that may be posted, with what they count for, and those that are taken back; nothing is written yet.
 pub(super) struct Postable {
     parcels: Vec<Parcel>,
     counted: Counted,
+    withdrawals: Vec<Withdrawal>,
 }
 
 /// Checks the messages of a change. To be called before its first write: it may refuse.
-pub(super) fn check(batch: &Batch<'_>, parcels: Result<Vec<Parcel>, KeyError>) -> Result<Postable> {
+pub(super) fn check(
+    batch: &Batch<'_>,
+    parcels: Result<Vec<Parcel>, KeyError>,
+    withdrawals: Vec<Withdrawal>,
+) -> Result<Postable> {
     let parcels =
         parcels.map_err(|_| Error::Internal("post messages: a rule's messages were not sealed".into()))?;
     let counted = destinations::count(batch, &parcels)?;
-    Ok(Postable { parcels, counted })
+    Ok(Postable { parcels, counted, withdrawals })
 }
 
 impl Postable {
-    /// Puts the messages into the outbox.
+    /// Takes messages out of the outbox and puts others in.
     pub(super) fn post(&self, batch: &Batch<'_>) -> Result<()> {
+        self.withdrawals.iter().try_for_each(|withdrawal| withdraw(batch, withdrawal))?;
         self.counted.write(batch)?;
         self.parcels.iter().try_for_each(|parcel| post(batch, parcel))
     }
 }
 
 fn post(batch: &Batch<'_>, parcel: &Parcel) -> Result<()> {
-    if let Some(earlier) = parcel.replaces {
-        supersede(batch, parcel.organisation, earlier, parcel.created_at)?;
-    }
     let mut statement = batch.prepare_cached(
         "INSERT INTO deliveries (organisation, id, user, challenge, channel, subject, masked, state, created_at,
              expires_at, due_at, body)
@@ -115,18 +119,30 @@ fn post(batch: &Batch<'_>, parcel: &Parcel) -> Result<()> {
     Ok(())
 }
 
-/// Takes back a message that nobody has begun to send.
-fn supersede(batch: &Batch<'_>, organisation: OrganisationId, id: DeliveryId, now: Timestamp) -> Result<()> {
+/// Takes back a message: at once if nobody has begun to send it, else it has no further attempt, nor is a dead letter sent
+/// again.
+fn withdraw(batch: &Batch<'_>, withdrawal: &Withdrawal) -> Result<()> {
+    let key = params![
+        withdrawal.organisation.uuid().into_bytes(),
+        withdrawal.id.uuid().into_bytes(),
+        withdrawal.at.millis()
+    ];
     let mut statement = batch.prepare_cached(
         "UPDATE deliveries SET state = 'superseded', settled_at = ?3, body = NULL
          WHERE organisation = ?1 AND id = ?2 AND state = 'queued' AND claim IS NULL RETURNING channel",
     )?;
-    let key = params![organisation.uuid().into_bytes(), id.uuid().into_bytes(), now.millis()];
     let channel: Option<String> = statement.query_row(key, |row| row.get(0)).optional()?;
     if let Some(channel) = channel {
         let settled = Happened::Settled(DeliveryState::Superseded);
         batch.after_commit(Effect::Outbox(channel_named(&channel)?, settled));
+        return Ok(());
     }
+    batch
+        .prepare_cached(
+            "UPDATE deliveries SET expires_at = min(expires_at, ?3)
+             WHERE organisation = ?1 AND id = ?2 AND state IN ('queued', 'failed')",
+        )?
+        .execute(key)?;
     Ok(())
 }
 
@@ -145,10 +161,14 @@ fn claim(
             batch.after_commit(Effect::Outbox(channel, Happened::Interrupted));
         }
         if message.expires_at <= now {
-            expire(batch, &message, now)?;
-            batch.after_commit(Effect::Outbox(channel, Happened::Settled(DeliveryState::Expired)));
+            let reason = "its time ran out before it was sent";
+            end(batch, channel, &message, DeliveryState::Expired, reason, now)?;
+        } else if let Some(body) = sealed(message.body.as_deref()) {
+            claimed.push(lease(batch, message, body, channel, until)?);
         } else {
-            claimed.push(lease(batch, message, channel, until)?);
+            // Refusing to claim it would hold up all that come after it.
+            let reason = "open letter: it is not as expected";
+            end(batch, channel, &message, DeliveryState::Failed, reason, now)?;
         }
     }
     Ok(claimed)
@@ -188,7 +208,13 @@ const DUE: &str =
     "SELECT pk, id, organisation, user, attempts, expires_at, claim IS NOT NULL, body FROM deliveries
     WHERE channel = ?1 AND state = 'queued' AND due_at <= ?2 ORDER BY due_at LIMIT ?3";
 
-fn lease(batch: &Batch<'_>, message: Due, channel: Channel, until: Timestamp) -> Result<Claimed> {
+fn lease(
+    batch: &Batch<'_>,
+    message: Due,
+    body: Sealed,
+    channel: Channel,
+    until: Timestamp,
+) -> Result<Claimed> {
     let claim = Uuid::from_bytes(rand::random());
     batch
         .prepare_cached(
@@ -203,24 +229,28 @@ fn lease(batch: &Batch<'_>, message: Due, channel: Channel, until: Timestamp) ->
         channel,
         attempts: message.attempts + 1,
         expires_at: message.expires_at,
-        body: sealed(message.body)?,
+        body,
         claim,
     })
 }
 
-fn expire(batch: &Batch<'_>, message: &Due, now: Timestamp) -> Result<()> {
+/// Settles a message that is not sent.
+fn end(
+    batch: &Batch<'_>,
+    channel: Channel,
+    message: &Due,
+    state: DeliveryState,
+    reason: &str,
+    now: Timestamp,
+) -> Result<()> {
     batch
         .prepare_cached(
-            "UPDATE deliveries SET state = 'expired', claim = NULL, settled_at = ?2, body = NULL,
-                 interrupted = interrupted + ?3, reason = coalesce(reason, ?4)
+            "UPDATE deliveries SET state = ?2, claim = NULL, settled_at = ?3, body = NULL,
+                 interrupted = interrupted + ?4, reason = coalesce(reason, ?5)
              WHERE pk = ?1",
         )?
-        .execute(params![
-            message.pk,
-            now.millis(),
-            message.was_claimed,
-            "its time ran out before it was sent"
-        ])?;
+        .execute(params![message.pk, state.name(), now.millis(), message.was_claimed, reason])?;
+    batch.after_commit(Effect::Outbox(channel, Happened::Settled(state)));
     Ok(())
 }
 
@@ -357,9 +387,8 @@ fn sealed_text(body: &Sealed) -> String {
     }
 }
 
-fn sealed(text: Option<String>) -> Result<Sealed> {
-    text.and_then(|text| serde_json::from_value(serde_json::Value::String(text)).ok())
-        .ok_or_else(|| Error::Store("read delivery: its letter is not as expected".into()))
+fn sealed(text: Option<&str>) -> Option<Sealed> {
+    serde_json::from_value(serde_json::Value::String(text?.to_owned())).ok()
 }
 
 /// The statements that find messages, for the test of their plans.

@@ -116,7 +116,7 @@ pub(super) fn create(
         return Err(Error::Internal(format!("create user: {} belongs to another organisation", user.id)));
     }
     let records = user.take_records();
-    let messages = outbox::check(batch, user.take_parcels())?;
+    let messages = outbox::check(batch, user.take_parcels(), user.take_withdrawals())?;
 
     // First, because it may find a name taken and then nothing else may have been written.
     insert(batch, &user, audit::newest_after(batch, &records, None))?;
@@ -221,7 +221,7 @@ fn read(row: &Row<'_>, column: usize) -> Result<User> {
 fn replace(batch: &Batch<'_>, held: Held) -> Result<()> {
     let Held { pk, version, audit_row: previous, columns: before, mut user } = held;
     let records = user.take_records();
-    let messages = outbox::check(batch, user.take_parcels())?;
+    let messages = outbox::check(batch, user.take_parcels(), user.take_withdrawals())?;
     let audit_row = audit::newest_after(batch, &records, previous);
     let columns = IndexColumns::of(&user);
 

@@ -50,6 +50,9 @@ trait Engine: Sized {
 
     /// Tells whether the words of a message are still kept.
     async fn has_letter(&self, id: DeliveryId) -> bool;
+
+    /// Makes the words of a message unreadable.
+    async fn damage_letter(&self, id: DeliveryId);
 }
 
 /// Runs functions of a suite as tests of their own on one engine.

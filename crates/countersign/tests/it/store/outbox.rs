@@ -23,10 +23,14 @@ macro_rules! outbox {
             a_claim_that_ran_out_is_counted_and_taken_over,
             who_was_overtaken_settles_nothing,
             what_must_not_be_sent_any_more_is_not_claimed,
+            a_letter_that_cannot_be_read_holds_up_no_other,
             claims_of_a_process_that_is_gone_are_freed_and_counted,
             an_interrupted_attempt_is_due_at_once_and_counted,
             a_later_code_takes_the_place_of_one_that_waits,
             a_later_code_leaves_one_alone_that_is_being_sent,
+            a_code_that_was_replaced_while_it_was_being_sent_has_no_further_attempt,
+            a_dead_letter_that_was_replaced_is_not_sent_again,
+            a_person_who_is_removed_takes_their_codes_along,
             a_dead_letter_is_sent_again_with_a_word_in_the_trail,
             only_a_dead_letter_is_sent_again,
             deliveries_are_listed_newest_first_by_one_filter,
@@ -304,6 +308,20 @@ pub(super) async fn what_must_not_be_sent_any_more_is_not_claimed(engine: impl E
     assert_eq!(gauges(&store, Channel::Mail).queued, 0);
 }
 
+// Claiming failed as a whole, again and again: nothing was sent by the channel any more.
+pub(super) async fn a_letter_that_cannot_be_read_holds_up_no_other(engine: impl Engine) {
+    let (store, acme, damaged) = posted(&engine).await;
+    let next = post(&store, acme, 2, at(1)).await.unwrap();
+    engine.damage_letter(damaged).await;
+
+    let claimed = store.claim(Channel::Mail, second(1), LEASE, 9).await.unwrap();
+
+    assert_eq!(claimed.iter().map(|claimed| claimed.id).collect::<Vec<_>>(), [next]);
+    let failed = look(&store, acme, damaged).await;
+    assert_eq!(failed.reason.as_deref(), Some("open letter: it is not as expected"));
+    assert_eq!((failed.state, gauges(&store, Channel::Mail).queued), (DeliveryState::Failed, 1));
+}
+
 pub(super) async fn claims_of_a_process_that_is_gone_are_freed_and_counted(engine: impl Engine) {
     let (store, acme, id) = posted(&engine).await;
     post(&store, acme, 2, at(0)).await.unwrap();
@@ -362,6 +380,52 @@ pub(super) async fn a_later_code_leaves_one_alone_that_is_being_sent(engine: imp
 
     assert_eq!(look(&store, acme, first.delivery).await.state, DeliveryState::Queued);
     assert!(store.settle(&claimed, sent(), second(31)).await.unwrap());
+}
+
+// With a provider down, codes that were worth nothing any more were sent after the newest one, once it was back.
+pub(super) async fn a_code_that_was_replaced_while_it_was_being_sent_has_no_further_attempt(
+    engine: impl Engine,
+) {
+    let (store, acme) = acme(&engine).await;
+    let person = Reached::create(&store, acme, "ada").await;
+    let first = person.enrol("+4915112345678", at(0)).await.unwrap();
+    let claimed = store.claim(Channel::Sms, second(1), LEASE, 9).await.unwrap().pop().unwrap();
+    let later = person.resend(first.challenge, at(30)).await;
+
+    let busy = Settlement::Retry { at: second(32), reason: "busy".into() };
+    assert!(store.settle(&claimed, busy, second(31)).await.unwrap());
+
+    let claimed = store.claim(Channel::Sms, second(32), LEASE, 9).await.unwrap();
+    assert_eq!(claimed.iter().map(|claimed| claimed.id).collect::<Vec<_>>(), [later.delivery]);
+    let replaced = look(&store, acme, first.delivery).await;
+    assert_eq!((replaced.state, replaced.attempts), (DeliveryState::Expired, 1));
+}
+
+// An operator could have the code of a challenge sent that had a newer one.
+pub(super) async fn a_dead_letter_that_was_replaced_is_not_sent_again(engine: impl Engine) {
+    let (store, acme) = acme(&engine).await;
+    let person = Reached::create(&store, acme, "ada").await;
+    let first = person.enrol("+4915112345678", at(0)).await.unwrap();
+    let claimed = store.claim(Channel::Sms, second(1), LEASE, 9).await.unwrap().pop().unwrap();
+    assert!(store.settle(&claimed, failed(), second(1)).await.unwrap());
+    person.resend(first.challenge, at(30)).await;
+
+    let retried = store.requeue(acme, person.id, first.delivery, second(31), |_| panic!("recorded")).await;
+
+    assert!(matches!(retried, Err(Error::Refused(Refusal::NotRetriable("expired")))), "{retried:?}");
+}
+
+// A code went to somebody who was removed before it was sent.
+pub(super) async fn a_person_who_is_removed_takes_their_codes_along(engine: impl Engine) {
+    let (store, acme) = acme(&engine).await;
+    let person = Reached::create(&store, acme, "ada").await;
+    let code = person.enrol("+4915112345678", at(0)).await.unwrap();
+
+    store.remove(acme, person.id, |organisation, user| organisation.dismiss(user, &at(1))).await.unwrap();
+
+    assert_eq!(look(&store, acme, code.delivery).await.state, DeliveryState::Superseded);
+    assert!(!engine.has_letter(code.delivery).await);
+    assert!(store.claim(Channel::Sms, second(1), LEASE, 9).await.unwrap().is_empty());
 }
 
 pub(super) async fn a_dead_letter_is_sent_again_with_a_word_in_the_trail(engine: impl Engine) {

@@ -1,10 +1,14 @@
 //! Whatever may happen once happens once, however many try at the same time.
 
 use super::{
-    Engine, Person, at_once, attempt, attempt_named, create, hotp_code, named, now, organisation, totp_code,
+    Engine, OpenKeyring, Person, START, at_once, attempt, attempt_named, create, hotp_code, named, now,
+    organisation, totp_code,
 };
 use countersign::error::Error;
-use countersign_core::{Attempt, Kind, Method, Verdict, attempt::Target};
+use countersign_core::{
+    Attempt, Channel, Destination, FactorId, Kind, Locale, Method, NewCode, Policy, Recipient, Verdict,
+    attempt::Target, factor::Proof, message::Sender, profile::Label,
+};
 use std::sync::Arc;
 
 const CALLERS: usize = 64;
@@ -16,6 +20,7 @@ macro_rules! race {
             one_hotp_code_gets_one_success,
             one_recovery_code_gets_one_success,
             one_emergency_code_gets_one_success,
+            one_sent_code_gets_one_success,
             every_wrong_code_counts_until_the_method_locks,
             a_request_sent_many_times_is_used_once_and_answered_alike,
             one_of_many_who_take_a_name_gets_it,
@@ -74,6 +79,29 @@ pub(super) async fn one_emergency_code_gets_one_success(engine: impl Engine) {
     let code = person.emergency.shown().expose().clone();
 
     one_success(person, attempt(&code, Target::Kind(Kind::Emergency))).await;
+}
+
+pub(super) async fn one_sent_code_gets_one_success(engine: impl Engine) {
+    let person = person(&engine).await;
+    let (factor, new) = (FactorId::generate(START, &mut rand::rng()), NewCode::draw(START, &mut rand::rng()));
+    let code = new.digits().expose().clone();
+    let to = Destination::parse(Channel::Sms, "to", "+4915112345678").unwrap();
+    let store = engine.store();
+    let challenge = store
+        .change(person.organisation, person.id, move |user| {
+            let (policy, label) = (Policy::default(), Label::parse("label", "phone").unwrap());
+            user.import(factor, label, Proof::Sent(to.clone()), &policy, &now())?;
+            let recipient = Recipient::Factor(factor);
+            let challenge = user.challenge(recipient, &new, &policy, &OpenKeyring, &now())?;
+            let locale = Locale::default();
+            let sender = Sender { product: "Acme", locale: &locale, sends_notices: false };
+            user.seal_messages(sender, &OpenKeyring, |_| true)?;
+            Ok(challenge)
+        })
+        .await
+        .unwrap();
+
+    one_success(person, attempt(&code, Target::Challenge(challenge.id))).await;
 }
 
 pub(super) async fn every_wrong_code_counts_until_the_method_locks(engine: impl Engine) {

@@ -82,6 +82,12 @@ impl Engine for Embedded {
         self.look().query_row(sql, [id.uuid().into_bytes()], |row| row.get(0)).unwrap()
     }
 
+    async fn damage_letter(&self, id: DeliveryId) {
+        let connection = Connection::open(self.database()).unwrap();
+        let id = id.uuid().into_bytes();
+        connection.execute("UPDATE deliveries SET body = substr(body, 3) WHERE id = ?1", [id]).unwrap();
+    }
+
     async fn damage(&self, user: UserId) {
         let connection = Connection::open(self.database()).unwrap();
         let id = user.uuid().into_bytes();
