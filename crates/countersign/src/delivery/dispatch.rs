@@ -88,7 +88,7 @@ impl Dispatch {
     }
 
     async fn attempt(&self, message: &Claimed, letter: &Letter) -> Settlement {
-        let written = match self.templates.write(letter) {
+        let written = match self.templates.write(letter, self.clock.now()) {
             Ok(written) => written,
             Err(error) => return Settlement::Failed { reason: format!("write letter: {error}") },
         };

@@ -6,20 +6,21 @@
 
 mod facts;
 mod layout;
+mod links;
 mod rehearsal;
 mod vocabulary;
 
 use super::Written;
 use crate::error::{Error, Result};
 use countersign_core::{
-    Channel, Letter, Secret,
-    message::{CodePurpose, Words},
+    Channel, Kind, Letter, Secret, Timestamp,
+    message::{CodePurpose, Notice, Words},
     refusal::Invalid,
 };
 use facts::{Facts, Given};
 use minijinja::{Environment, UndefinedBehavior, Value};
 use std::{collections::BTreeMap, path::Path};
-use vocabulary::{Language, Vocabulary};
+use vocabulary::{Folder, Language, Vocabulary};
 
 /// How much work a template may cause: a hundred times what ours do.
 const FUEL: u64 = 100_000;
@@ -29,6 +30,7 @@ const FUEL: u64 = 100_000;
 pub struct Templates {
     environment: Environment<'static>,
     vocabulary: Vocabulary,
+    folder: Folder,
     sms_origin: Option<String>,
 }
 
@@ -41,12 +43,13 @@ impl Templates {
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_fuel(Some(FUEL));
         environment.set_syntax(layout::syntax());
-        let files = folder.map(vocabulary::files).transpose()?.unwrap_or_default();
-        layout::add(&mut environment, &files)?;
-        let vocabulary = Vocabulary::load(&mut environment, &files)?;
+        let is_own = folder.is_some();
+        let folder = folder.map(vocabulary::files).transpose()?.unwrap_or_default();
+        layout::add(&mut environment, &folder)?;
+        let vocabulary = Vocabulary::load(&mut environment, &folder)?;
         let sms_origin = sms_origin.map(domain).transpose()?;
-        let templates = Self { environment, vocabulary, sms_origin };
-        if folder.is_some() {
+        let templates = Self { environment, vocabulary, folder, sms_origin };
+        if is_own {
             // Tests try what is built in; a start need not wait for that.
             rehearsal::hold(&templates)?;
         }
@@ -58,29 +61,28 @@ impl Templates {
         self.vocabulary.tags()
     }
 
-    /// Writes a letter as its channel needs it.
-    pub fn write(&self, letter: &Letter) -> Result<Written> {
+    /// Writes a letter as its channel needs it, for somebody who gets it `now`.
+    pub fn write(&self, letter: &Letter, now: Timestamp) -> Result<Written> {
         let language = self.vocabulary.language(&letter.locale);
+        let page = self.page(letter, language, now)?;
         match letter.to.channel() {
-            Channel::Mail => self.mail(letter, language),
-            Channel::Sms => self.sms(letter, language),
-            Channel::Voice => self.voice(letter, language),
+            Channel::Mail => self.mail(&page, language),
+            Channel::Sms => self.sms(&page, letter),
+            Channel::Voice => self.voice(&page, letter, language),
         }
     }
 
-    fn mail(&self, letter: &Letter, language: &Language) -> Result<Written> {
-        let page = self.page(letter, language)?;
+    fn mail(&self, page: &Given, language: &Language) -> Result<Written> {
         Ok(Written::Mail {
-            subject: facts::one_line(&self.render(layout::MAIL_SUBJECT, &page)?).into(),
-            text: self.render(layout::MAIL_TEXT, &page)?.into(),
-            html: self.render(layout::MAIL_HTML, &page)?.into(),
+            subject: facts::one_line(&self.render(layout::MAIL_SUBJECT, page)?).into(),
+            text: self.render(layout::MAIL_TEXT, page)?.into(),
+            html: self.render(layout::MAIL_HTML, page)?.into(),
             language: language.tag.clone(),
         })
     }
 
-    fn sms(&self, letter: &Letter, language: &Language) -> Result<Written> {
-        let page = self.page(letter, language)?;
-        let mut text = self.render(layout::SMS, &page)?.trim().to_owned();
+    fn sms(&self, page: &Given, letter: &Letter) -> Result<Written> {
+        let mut text = self.render(layout::SMS, page)?.trim().to_owned();
         if let (Some(origin), Words::Code { code, .. }) = (&self.sms_origin, &letter.words) {
             // The last line of an origin-bound one-time code: phones fill the code in on pages of this domain only.
             text.push_str(&format!("\n\n@{origin} #{}", code.expose()));
@@ -88,18 +90,17 @@ impl Templates {
         Ok(Written::Sms { text: Secret::new(text) })
     }
 
-    fn voice(&self, letter: &Letter, language: &Language) -> Result<Written> {
+    fn voice(&self, page: &Given, letter: &Letter, language: &Language) -> Result<Written> {
         if matches!(letter.words, Words::Notice { .. }) {
             return Err(Error::Internal("write a call: notices are not spoken".into()));
         }
-        let page = self.page(letter, language)?;
-        let text = facts::one_line(&self.render(layout::VOICE, &page)?);
+        let text = facts::one_line(&self.render(layout::VOICE, page)?);
         Ok(Written::Voice { text: text.into(), language: language.voice_for(&letter.locale) })
     }
 
     /// Returns what a layout sees: the facts, and as `words` the strings of its message in the language.
-    fn page(&self, letter: &Letter, language: &Language) -> Result<Given> {
-        let facts = Facts::of(letter, language, |string, given| self.render(string, given))?;
+    fn page(&self, letter: &Letter, language: &Language, now: Timestamp) -> Result<Given> {
+        let facts = Facts::of(letter, language, now, |string, given| self.render(string, given))?;
         let mut words = BTreeMap::new();
         for (key, string) in language.strings_of(["any", kind(&letter.words), name(&letter.words)]) {
             words.insert(key, self.render(string, &facts.for_string(key))?);
@@ -112,7 +113,9 @@ impl Templates {
     }
 
     fn render(&self, template: &str, given: &Given) -> Result<String> {
-        let failed = |error| Error::Internal(layout::complaint(&self.environment, template, given, &error));
+        let failed = |error| {
+            Error::Internal(layout::complaint(&self.environment, &self.folder, template, given, &error))
+        };
         let template = self.environment.get_template(template).map_err(failed)?;
         template.render(given.clone()).map_err(failed)
     }
@@ -128,14 +131,23 @@ const fn kind(words: &Words) -> &'static str {
 }
 
 /// Returns the section with the strings of one message.
-const fn name(words: &Words) -> &'static str {
+fn name(words: &Words) -> &'static str {
     match words {
         Words::Code { purpose: CodePurpose::Activation, .. } => "activation",
         Words::Code { purpose: CodePurpose::Verification, .. } => "verification",
         Words::Code { purpose: CodePurpose::SignIn, .. } => "sign_in",
-        Words::Notice { what, .. } => what.name(),
+        Words::Notice { what, concerns, .. } => match what {
+            Notice::RecoveryCodeUsed if is_emergency(concerns.as_deref()) => "emergency_code_used",
+            Notice::RecoverySignIn if is_emergency(concerns.as_deref()) => "emergency_sign_in",
+            _ => what.name(),
+        },
         Words::Test => "test",
     }
+}
+
+/// Tells whether a notice is about the code an administrator gives out, and not about one of a person's own.
+fn is_emergency(concerns: Option<&str>) -> bool {
+    concerns == Some(Kind::Emergency.name())
 }
 
 /// Checks a domain such as `login.example.com`.

@@ -28,8 +28,9 @@ fn outgoing(to: &str, locale: &str) -> Outgoing {
         expires_at: at.after(Duration::from_secs(600)),
         words: Words::Code { code: Secret::new("123456".into()), purpose: CodePurpose::SignIn },
     };
-    let written =
-        Templates::load(None, None).and_then(|templates| templates.write(&letter)).expect("written");
+    let written = Templates::load(None, None)
+        .and_then(|templates| templates.write(&letter, letter.at))
+        .expect("written");
     let id: DeliveryId = ID.parse().expect("an id");
     Outgoing { id, to: letter.to, expires_at: letter.expires_at, written }
 }

@@ -17,6 +17,11 @@ fn built_in() -> Templates {
     Templates::load(None, None).expect("the built-in words are right")
 }
 
+/// Writes a letter the moment it is asked for.
+fn write(templates: &Templates, letter: &Letter) -> countersign::error::Result<Written> {
+    templates.write(letter, letter.at)
+}
+
 fn letter(channel: Channel, locale: &str, words: Words) -> Letter {
     let to = if channel == Channel::Mail { "ada@example.com" } else { "+12025550143" };
     let at = Timestamp::from_seconds(1_795_341_600);
@@ -36,14 +41,24 @@ fn code(purpose: CodePurpose) -> Words {
 }
 
 fn notice(what: Notice) -> Words {
-    Words::Notice { what, concerns: Some("totp".into()), ip: Some("192.0.2.7".into()) }
+    about(what, "totp")
+}
+
+fn about(what: Notice, concerns: &str) -> Words {
+    Words::Notice { what, concerns: Some(concerns.into()), ip: Some("192.0.2.7".into()) }
 }
 
 /// Returns everything that is said on a channel.
 fn everything(channel: Channel) -> Vec<Words> {
     let notices = if channel == Channel::Voice { &[][..] } else { &Notice::ALL };
     let codes = PURPOSES.into_iter().map(code);
-    codes.chain(notices.iter().copied().map(notice)).chain([Words::Test]).collect()
+    let notices = notices.iter().flat_map(|what| match what {
+        Notice::RecoveryCodeUsed | Notice::RecoverySignIn => {
+            vec![about(*what, "recovery"), about(*what, "emergency")]
+        }
+        _ => vec![notice(*what)],
+    });
+    codes.chain(notices).chain([Words::Test]).collect()
 }
 
 fn mail(written: Written) -> (String, String, String) {
@@ -91,7 +106,7 @@ fn all_messages_are_as_people_read_them() {
         for channel in Channel::ALL {
             for words in everything(channel) {
                 let what = words.name();
-                let written = templates.write(&letter(channel, language, words)).expect("written");
+                let written = write(&templates, &letter(channel, language, words)).expect("written");
                 let text = match &written {
                     Written::Mail { subject, text, .. } => {
                         format!("{}\n\n{}", subject.expose(), text.expose())
@@ -108,9 +123,9 @@ fn all_messages_are_as_people_read_them() {
 #[test]
 fn the_page_of_a_mail_is_as_mail_programs_get_it() {
     let (_, _, code_in_arabic) =
-        mail(built_in().write(&letter(Channel::Mail, "ar", code(CodePurpose::SignIn))).expect("written"));
+        mail(write(&built_in(), &letter(Channel::Mail, "ar", code(CodePurpose::SignIn))).expect("written"));
     let (_, _, notice_in_german) =
-        mail(built_in().write(&letter(Channel::Mail, "de", notice(Notice::FactorAdded))).expect("written"));
+        mail(write(&built_in(), &letter(Channel::Mail, "de", notice(Notice::FactorAdded))).expect("written"));
 
     insta::assert_snapshot!("page_of_a_code_in_arabic", code_in_arabic);
     insta::assert_snapshot!("page_of_a_notice_in_german", notice_in_german);
@@ -123,7 +138,7 @@ fn a_code_says_for_whom_how_long_and_no_link() {
         for channel in Channel::ALL {
             for purpose in PURPOSES {
                 let text =
-                    texts(&templates.write(&letter(channel, language, code(purpose))).expect("written"));
+                    texts(&write(&templates, &letter(channel, language, code(purpose))).expect("written"));
 
                 assert!(text.contains("Example Corp") && text.contains("10"), "{language} {channel}: {text}");
                 assert!(!text.contains("http") && !text.contains("://"), "{language} {channel}: {text}");
@@ -138,7 +153,7 @@ fn a_mail_keeps_its_code_out_of_the_subject_and_loads_nothing() {
     for language in LANGUAGES {
         for words in everything(Channel::Mail) {
             let (subject, text, html) =
-                mail(templates.write(&letter(Channel::Mail, language, words)).expect("written"));
+                mail(write(&templates, &letter(Channel::Mail, language, words)).expect("written"));
 
             assert!(!subject.contains("123456") && !subject.contains('\n'), "{subject}");
             assert!(!html.contains("src=") && !html.contains("url(") && !html.contains("href"), "{html}");
@@ -169,7 +184,7 @@ fn pages_are_well_formed_and_name_language_and_direction() {
         let direction = if language == "ar" { "rtl" } else { "ltr" };
         for words in everything(Channel::Mail) {
             let (_, _, html) =
-                mail(templates.write(&letter(Channel::Mail, language, words)).expect("written"));
+                mail(write(&templates, &letter(Channel::Mail, language, words)).expect("written"));
 
             assert_well_formed(&html);
             assert!(html.contains(&format!("<html lang=\"{language}\" dir=\"{direction}\">")), "{html}");
@@ -182,8 +197,9 @@ fn pages_are_well_formed_and_name_language_and_direction() {
 fn a_code_keeps_its_order_within_text_from_right_to_left() {
     let templates = built_in();
     let (_, _, html) =
-        mail(templates.write(&letter(Channel::Mail, "ar", code(CodePurpose::SignIn))).expect("written"));
-    let text = sms(templates.write(&letter(Channel::Sms, "ar", code(CodePurpose::SignIn))).expect("written"));
+        mail(write(&templates, &letter(Channel::Mail, "ar", code(CodePurpose::SignIn))).expect("written"));
+    let text =
+        sms(write(&templates, &letter(Channel::Sms, "ar", code(CodePurpose::SignIn))).expect("written"));
 
     assert!(html.contains("<bdi dir=\"ltr\">123456</bdi>"), "{html}");
     assert!(text.starts_with("123456 "), "{text}");
@@ -206,8 +222,8 @@ fn the_language_is_the_nearest_to_what_a_person_prefers() {
         ("nl-NL", "en", "en-US"),
         ("en-GB", "en", "en-GB"),
     ] {
-        let mailed = templates.write(&letter(Channel::Mail, locale, Words::Test)).expect("written");
-        let called = templates.write(&letter(Channel::Voice, locale, Words::Test)).expect("written");
+        let mailed = write(&templates, &letter(Channel::Mail, locale, Words::Test)).expect("written");
+        let called = write(&templates, &letter(Channel::Voice, locale, Words::Test)).expect("written");
 
         let Written::Mail { language: written, .. } = mailed else { panic!("not a mail") };
         let Written::Voice { language: spoken, .. } = called else { panic!("not a call") };
@@ -218,10 +234,10 @@ fn the_language_is_the_nearest_to_what_a_person_prefers() {
 #[test]
 fn a_call_says_the_code_twice_digit_by_digit_and_no_notices() {
     let templates = built_in();
-    let call = templates.write(&letter(Channel::Voice, "en", code(CodePurpose::SignIn))).expect("written");
+    let call = write(&templates, &letter(Channel::Voice, "en", code(CodePurpose::SignIn))).expect("written");
 
     assert_eq!(texts(&call).matches("1, 2, 3, 4, 5, 6").count(), 2);
-    assert!(templates.write(&letter(Channel::Voice, "en", notice(Notice::FactorAdded))).is_err());
+    assert!(write(&templates, &letter(Channel::Voice, "en", notice(Notice::FactorAdded))).is_err());
 }
 
 #[test]
@@ -229,11 +245,12 @@ fn a_text_message_ends_with_the_origin_its_code_is_bound_to() {
     let templates = Templates::load(None, Some("login.example.com")).expect("load");
     for language in LANGUAGES {
         for purpose in PURPOSES {
-            let text = sms(templates.write(&letter(Channel::Sms, language, code(purpose))).expect("written"));
+            let text =
+                sms(write(&templates, &letter(Channel::Sms, language, code(purpose))).expect("written"));
 
             assert!(text.ends_with("\n\n@login.example.com #123456"), "{text}");
         }
-        let notice = templates.write(&letter(Channel::Sms, language, notice(Notice::MethodLocked)));
+        let notice = write(&templates, &letter(Channel::Sms, language, notice(Notice::MethodLocked)));
         assert!(!sms(notice.expect("written")).contains('@'));
     }
     for origin in ["https://example.com", "Example.com", "example.com/x", "", "a b"] {
@@ -248,7 +265,7 @@ fn text_messages_take_few_segments() {
     for language in LANGUAGES {
         for words in everything(Channel::Sms) {
             let what = words.name();
-            let text = sms(templates.write(&letter(Channel::Sms, language, words)).expect("written"));
+            let text = sms(write(&templates, &letter(Channel::Sms, language, words)).expect("written"));
             let (encoding, count) = segments(&text);
             writeln!(shown, "{language} {what}: {count} × {encoding}, {} characters", text.chars().count())
                 .unwrap();
@@ -269,8 +286,8 @@ fn what_people_are_called_injects_nothing() {
         ..letter(channel, "en", code(CodePurpose::SignIn))
     };
 
-    let (subject, text, html) = mail(templates.write(&forged(Channel::Mail)).expect("written"));
-    let message = sms(templates.write(&forged(Channel::Sms)).expect("written"));
+    let (subject, text, html) = mail(write(&templates, &forged(Channel::Mail)).expect("written"));
+    let message = sms(write(&templates, &forged(Channel::Sms)).expect("written"));
 
     assert!(!subject.contains(['\r', '\n']), "{subject}");
     assert!(
@@ -291,7 +308,7 @@ fn nobody_is_greeted_by_a_link() {
         ..letter(Channel::Mail, "en", code(CodePurpose::SignIn))
     };
 
-    let (_, text, html) = mail(built_in().write(&letter).expect("written"));
+    let (_, text, html) = mail(write(&built_in(), &letter).expect("written"));
 
     assert!(text.starts_with("Hello,\n") && !text.contains("evil") && !html.contains("evil"), "{text}");
 }
@@ -302,7 +319,7 @@ fn lives_are_counted_as_languages_do() {
     let life = |language: &str, minutes: u64| {
         let letter = letter(Channel::Sms, language, code(CodePurpose::SignIn));
         let expires_at = letter.at.after(Duration::from_secs(minutes * 60));
-        sms(templates.write(&Letter { expires_at, ..letter }).expect("written"))
+        sms(write(&templates, &Letter { expires_at, ..letter }).expect("written"))
     };
 
     assert!(life("en", 1).contains("1 minute.") && life("en", 5).contains("5 minutes."));
@@ -310,12 +327,67 @@ fn lives_are_counted_as_languages_do() {
     assert!(life("ar", 10).contains("10 دقائق") && life("ar", 15).contains("15 دقيقة"));
 }
 
+/// A late mail said for how long its code had been good for.
+#[test]
+fn a_late_message_says_how_long_its_code_is_still_good_for() {
+    let letter = letter(Channel::Mail, "en", code(CodePurpose::SignIn));
+    for (late, life) in [(0, "10 minutes"), (1, "9 minutes"), (539, "1 minute"), (599, "1 minute")] {
+        let now = letter.at.after(Duration::from_secs(late));
+
+        let (subject, text, html) = mail(built_in().write(&letter, now).expect("written"));
+
+        let said = format!("The code is good for {life}.");
+        assert!(text.contains(&said) && html.contains(&said), "{late} seconds late: {text}");
+        assert!(subject.ends_with("(10:00 UTC)"), "the clock is that of the asking: {subject}");
+    }
+}
+
+/// A test bears the organisation's name, which is nobody to greet.
+#[test]
+fn a_test_greets_nobody_by_name() {
+    for language in LANGUAGES {
+        let (_, text, html) =
+            mail(write(&built_in(), &letter(Channel::Mail, language, Words::Test)).expect("written"));
+
+        assert!(!text.contains("Ada") && !html.contains("Ada"), "{text}");
+    }
+}
+
+/// People were told of a recovery code when the emergency code was used.
+#[test]
+fn a_notice_tells_the_emergency_code_from_recovery_codes() {
+    const NAMES: [(&str, &str, &str); 7] = [
+        ("en", "recovery code", "emergency code"),
+        ("de", "Wiederherstellungscode", "Notfallcode"),
+        ("fr", "code de récupération", "code d’urgence"),
+        ("es", "código de recuperación", "código de emergencia"),
+        ("pt", "código de recuperação", "código de emergência"),
+        ("ja", "リカバリーコード", "緊急用コード"),
+        ("ar", "رمز استرداد", "رمز طوارئ"),
+    ];
+    let templates = built_in();
+    for (language, recovery, emergency) in NAMES {
+        for what in [Notice::RecoveryCodeUsed, Notice::RecoverySignIn] {
+            for (concerns, said, unsaid) in
+                [("recovery", recovery, emergency), ("emergency", emergency, recovery)]
+            {
+                let letter = letter(Channel::Mail, language, about(what, concerns));
+
+                let (subject, text, _) = mail(write(&templates, &letter).expect("written"));
+
+                assert!(subject.contains(said) && !subject.contains(unsaid), "{subject}");
+                assert!(!text.contains(unsaid), "{text}");
+            }
+        }
+    }
+}
+
 #[test]
 fn what_a_notice_does_not_know_it_does_not_mention() {
     let words = Words::Notice { what: Notice::FactorsReset, concerns: None, ip: None };
     let (_, text, html) =
-        mail(built_in().write(&letter(Channel::Mail, "en", words.clone())).expect("written"));
-    let message = sms(built_in().write(&letter(Channel::Sms, "en", words)).expect("written"));
+        mail(write(&built_in(), &letter(Channel::Mail, "en", words.clone())).expect("written"));
+    let message = sms(write(&built_in(), &letter(Channel::Sms, "en", words)).expect("written"));
 
     assert!(text.contains("When: 2026-11-22 10:00 UTC\n\nIf"), "{text}");
     assert!(!html.contains("Method") && !html.contains("From the address"), "{html}");
@@ -339,12 +411,12 @@ impl Overrides {
 
     fn load(&self) -> Result<Templates, String> {
         let folder = format!("{}/", self.0.path().display());
-        Templates::load(Some(self.0.path()), None).map_err(|error| error.to_string().replace(&folder, ""))
+        Templates::load(Some(self.0.path()), None).map_err(|error| error.to_string().replace(&folder, "~/"))
     }
 
     fn sign_in_sms(&self, locale: &str) -> String {
         let templates = self.load().expect("load");
-        sms(templates.write(&letter(Channel::Sms, locale, code(CodePurpose::SignIn))).expect("written"))
+        sms(write(&templates, &letter(Channel::Sms, locale, code(CodePurpose::SignIn))).expect("written"))
     }
 }
 
@@ -361,7 +433,7 @@ fn operators_change_single_strings_and_whole_layouts() {
     assert_eq!(own.sign_in_sms("de-AT"), "Servus! 123456");
     let templates = own.load().expect("load");
     let (_, text, html) =
-        mail(templates.write(&letter(Channel::Mail, "de-AT", code(CodePurpose::SignIn))).expect("written"));
+        mail(write(&templates, &letter(Channel::Mail, "de-AT", code(CodePurpose::SignIn))).expect("written"));
     assert_eq!(text, "123456");
     assert!(html.contains("<html lang=\"de-AT\"") && html.contains("Guten Tag Ada Lovelace,"), "{html}");
 }
@@ -379,83 +451,150 @@ fn a_further_language_is_one_file() {
 fn a_slip_in_an_operators_words_stops_the_start_by_file_and_line() {
     let html = include_str!("../../src/delivery/words/mail.html");
     let hidden = html.replacen("<h1", "{% if kind == \"never\" %}{{ prodcut }}{% endif %}\n<h1", 1);
+    let linking = html.replacen("<h1", "<a href=\"//login.example\">{{ product }}</a>\n<h1", 1);
+    let loading = html.replacen("<h1", "{% if kind == \"never\" %}<img src=\"//x\">{% endif %}\n<h1", 1);
+    let hiding = html.replacen("<h1", "{% set src = \"src\" %}<img {{ src }}=x>\n<h1", 1);
     for (name, text, complaint) in [
         (
             "de.toml",
             "[sign_in]\n\nlead = \"{{ cod }}\"",
-            "read words de.toml, line 3, sign_in.lead: unknown variable cod",
+            "read words ~/de.toml, line 3, sign_in.lead: unknown variable cod",
         ),
         (
             "de.toml",
             "[sign_in]\nlead = \"{{ code }}\"",
-            "try words: de.toml, line 2, sign_in.lead: unknown variable code",
+            "try words ~/de.toml, line 2, sign_in.lead: variable code is not given here (sign_in by mail in de)",
         ),
         (
             "de.toml",
             "[sign_in]\nlead = \"{{ code\"",
-            "read words de.toml, line 2: sign_in.lead: syntax error: unexpected end of input, expected end of variable block",
+            "read words ~/de.toml, line 2: sign_in.lead: syntax error: unexpected end of input, expected end of variable block",
         ),
         (
             "de.toml",
             "[sign_in]\nlaed = \"x\"",
-            "read words de.toml, line 2, sign_in.laed: no message has this string",
+            "read words ~/de.toml, line 2, sign_in.laed: no message has this string",
         ),
-        ("de.toml", "[sign_in]\nlead = 5", "read words de.toml, line 2: sign_in.lead: expected a string"),
+        ("de.toml", "[sign_in]\nlead = 5", "read words ~/de.toml, line 2: sign_in.lead: expected a string"),
         (
             "de.toml",
             "[sign_in]\nlead = ",
-            "read words de.toml, line 2: string values must be quoted, expected literal string",
+            "read words ~/de.toml, line 2: string values must be quoted, expected literal string",
         ),
-        ("de.toml", "direction = \"up\"", "read words de.toml, line 1: direction: expected ltr or rtl"),
+        ("de.toml", "direction = \"up\"", "read words ~/de.toml, line 1: direction: expected ltr or rtl"),
         (
             "de.toml",
             "[sign_in]\nsms = \"hello\"",
-            "try words: sign_in by sms in de: the text message lacks the code",
+            "try words ~/de.toml, line 2, sign_in.sms: the text message lacks the code (sign_in by sms in de)",
         ),
         (
             "de.toml",
             "[code]\nspoken = \"{{ digits }}\"",
-            "try words: activation by voice in de: the call does not say the code twice",
+            "try words ~/de.toml, line 2, code.spoken: the call does not say the code twice (activation by voice in de)",
         ),
         (
             "de.toml",
             "[sign_in]\nlead = \"https://example.com\"",
-            "try words: sign_in by mail in de: the text has a link",
+            "try words ~/de.toml, line 2, sign_in.lead: the text has a link (sign_in by mail in de)",
         ),
-        ("nl.toml", "direction = \"ltr\"", "read words nl.toml, line 1: activation.lead is missing"),
-        ("mail.html", &hidden, "read words mail.html, line 14: unknown variable prodcut"),
+        ("nl.toml", "direction = \"ltr\"", "read words ~/nl.toml, line 1: activation.lead is missing"),
+        ("mail.html", &hidden, "read words ~/mail.html, line 14: unknown variable prodcut"),
         (
             "mail.txt",
             "{{ product }}\n{{ words.laed }}\n",
-            "try words: mail.txt, line 2: unknown variable words.laed",
+            "try words ~/mail.txt, line 2: variable words.laed is not given here (test by mail in ar)",
         ),
-        ("mail.txt", "{{ words.subject }}", "try words: activation by mail in ar: the text lacks the code"),
-        ("mail.txt", "{% if %}", "read words mail.txt, line 1: syntax error: unexpected end of block"),
+        (
+            "mail.txt",
+            "{{ words.subject }}",
+            "try words ~/mail.txt: the text lacks the code (activation by mail in ar)",
+        ),
+        ("mail.txt", "{% if %}", "read words ~/mail.txt, line 1: syntax error: unexpected end of block"),
         (
             "mail.txt",
             "{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}",
-            "try words: mail.txt, line 1: engine ran out of fuel",
+            "try words ~/mail.txt, line 1: engine ran out of fuel (test by mail in ar)",
         ),
         (
             "mail.subject",
-            "{% if kind == 'code' %}{{ code }}{% endif %}",
-            "try words: activation by mail in ar: the subject shows the code",
+            "{% if kind == 'code' %}{{ code }}{% else %}{{ words.subject }}{% endif %}",
+            "try words ~/mail.subject: the subject shows the code (activation by mail in ar)",
+        ),
+        (
+            "de.toml",
+            "[any]\ngreeting = \"{{ minutes }}\"",
+            "try words ~/de.toml, line 2, any.greeting: variable minutes is not given here (test by mail in de)",
+        ),
+        (
+            "de.toml",
+            "[sign_in]\nlead = \"Siehe login.example/code\"",
+            "try words ~/de.toml, line 2, sign_in.lead: the text has a link (sign_in by mail in de)",
+        ),
+        (
+            "mail.html",
+            &linking,
+            "try words ~/mail.html, line 14: the HTML has a link (activation by mail in ar)",
+        ),
+        ("mail.html", &loading, "read words ~/mail.html, line 14: the HTML loads something from elsewhere"),
+        (
+            "mail.html",
+            &hiding,
+            "try words ~/mail.html, line 14: the HTML loads something from elsewhere (test by mail in ar)",
+        ),
+        (
+            "de.toml",
+            "[factor_added]\nwhat = '<img src=\"//x.example/a.png\">'",
+            "try words ~/de.toml, line 2, factor_added.what: the HTML loads something from elsewhere (factor_added by mail in de)",
+        ),
+        (
+            "mail.txt",
+            "{% if kind != \"notice\" %}{{ code|default }}{{ words.subject }}{% endif %}",
+            "try words ~/mail.txt: the text is empty (factor_added by mail in ar)",
+        ),
+        (
+            "sms.txt",
+            "{% if kind != \"notice\" %}{{ words.sms }}{% endif %}",
+            "try words ~/sms.txt: the text message is empty (factor_added by sms in ar)",
+        ),
+        (
+            "de.toml",
+            "[test]\nsms = \" \"",
+            "try words ~/de.toml, line 2, test.sms: the text message is empty (test by sms in de)",
         ),
         (
             "mail.htm",
             "",
-            "read words mail.htm: expected mail.subject, mail.txt, mail.html, sms.txt, voice.txt or a language such as de.toml",
+            "read words ~/mail.htm: expected mail.subject, mail.txt, mail.html, sms.txt, voice.txt or a language such as de.toml",
         ),
         (
             "german.toml",
             "",
-            "read words german.toml: expected mail.subject, mail.txt, mail.html, sms.txt, voice.txt or a language such as de.toml",
+            "read words ~/german.toml: expected mail.subject, mail.txt, mail.html, sms.txt, voice.txt or a language such as de.toml",
         ),
     ] {
         let refused = Overrides::with(&[(name, text)]).load().expect_err(complaint);
 
         assert_eq!(refused, complaint);
     }
+}
+
+/// The line that binds a code to its origin was taken for the message's own.
+#[test]
+fn a_text_message_says_its_code_even_where_it_is_bound_to_an_origin() {
+    let own = Overrides::with(&[("de.toml", "[sign_in]\nsms = \"hello\"")]);
+
+    let refused = Templates::load(Some(own.0.path()), Some("example.com")).unwrap_err().to_string();
+
+    assert!(refused.contains("the text message lacks the code"), "{refused}");
+}
+
+#[test]
+fn a_page_may_bring_its_pictures_along() {
+    let html = include_str!("../../src/delivery/words/mail.html");
+    let picture = "<img alt=\"\" src=\"data:image/png;base64,iVBORw0KGgo=\" />\n<h1";
+    let own = Overrides::with(&[("mail.html", &html.replacen("<h1", picture, 1))]);
+
+    own.load().expect("nothing is loaded");
 }
 
 #[test]

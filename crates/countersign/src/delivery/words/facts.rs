@@ -24,6 +24,7 @@ impl Facts {
     pub(super) fn of(
         letter: &Letter,
         language: &Language,
+        now: Timestamp,
         render: impl Fn(&str, &Given) -> Result<String>,
     ) -> Result<Self> {
         let isolates = language.is_right_to_left() && letter.to.channel() == Channel::Mail;
@@ -31,7 +32,7 @@ impl Facts {
         let mut facts = Self {
             shared: BTreeMap::from([
                 ("product", value(&letter.product).into()),
-                ("name", value(greeted(&letter.name)).into()),
+                ("name", value(greeted(letter)).into()),
                 ("time", time(letter.at).into()),
             ]),
             code: None,
@@ -44,7 +45,7 @@ impl Facts {
                 let digits: Vec<String> = code.expose().chars().map(String::from).collect();
                 facts.digits = digits.join(&language.pause);
                 facts.code = Some(code.expose().clone());
-                facts.shared.insert("minutes", minutes(letter).into());
+                facts.shared.insert("minutes", minutes(letter, now).into());
                 facts.shared.insert("clock", clock(letter.at).into());
                 let life = render(&language.strings["code.life"], &facts.shared)?;
                 facts.shared.insert("life", life.into());
@@ -101,12 +102,17 @@ fn isolated(text: &str, isolates: bool) -> String {
     if isolates && !text.is_empty() { format!("\u{2068}{text}\u{2069}") } else { text.to_owned() }
 }
 
-/// Returns the name to greet by; none if it reads like an address, which mail programs would turn into a link.
-fn greeted(name: &str) -> &str {
+/// Returns the name to greet by. A test goes to no person in particular, and bears the organisation's name.
+fn greeted(letter: &Letter) -> &str {
+    let is_test = matches!(letter.words, Words::Test);
+    if is_test || is_address(&letter.name) { "" } else { &letter.name }
+}
+
+/// Tells whether a name reads like an address, which mail programs would turn into a link.
+fn is_address(name: &str) -> bool {
     let mut last_words = name.split('.').skip(1);
-    let is_address = name.contains(['/', '@', '\\'])
-        || last_words.any(|rest| rest.chars().take_while(|c| c.is_alphanumeric()).count() >= 2);
-    if is_address { "" } else { name }
+    name.contains(['/', '@', '\\'])
+        || last_words.any(|rest| rest.chars().take_while(|c| c.is_alphanumeric()).count() >= 2)
 }
 
 /// Returns a time as everybody reads it alike.
@@ -120,9 +126,9 @@ fn clock(at: Timestamp) -> String {
     time(at).split_off(11)
 }
 
-/// Returns how many minutes a code is good for, as they are counted from its making.
-fn minutes(letter: &Letter) -> u64 {
-    (letter.at.until(letter.expires_at).as_secs() / 60).max(1)
+/// Returns how many whole minutes a code is still good for; the last one is counted as a whole one, too.
+fn minutes(letter: &Letter, now: Timestamp) -> u64 {
+    (now.until(letter.expires_at).as_secs() / 60).max(1)
 }
 
 #[cfg(test)]
@@ -138,10 +144,10 @@ mod tests {
     #[test]
     fn nobody_is_greeted_by_an_address() {
         for name in ["Visit evil.example now", "https://evil", "ada@example.com", "evil.example/x"] {
-            assert_eq!(greeted(name), "", "{name}");
+            assert!(is_address(name), "{name}");
         }
         for name in ["Ada Lovelace", "J.R.R. Tolkien", "Dr. Ada", "أدا"] {
-            assert_eq!(greeted(name), name);
+            assert!(!is_address(name), "{name}");
         }
     }
 

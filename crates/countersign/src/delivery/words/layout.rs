@@ -64,7 +64,13 @@ pub(super) fn add(environment: &mut Environment<'static>, folder: &Folder) -> Re
 }
 
 /// Returns what is wrong with a template, and where.
-pub(super) fn complaint(environment: &Environment<'_>, name: &str, given: &Given, fault: &Fault) -> String {
+pub(super) fn complaint(
+    environment: &Environment<'_>,
+    folder: &Folder,
+    name: &str,
+    given: &Given,
+    fault: &Fault,
+) -> String {
     // A string's name tells its line in the file; a layout's line is known to the fault.
     let line = fault.line().filter(|_| is_layout(name));
     let unknown = match environment.get_template(name) {
@@ -72,8 +78,11 @@ pub(super) fn complaint(environment: &Environment<'_>, name: &str, given: &Given
         _ => Vec::new(),
     };
     match unknown.as_slice() {
-        [] => format!("{name}{}", reason(fault, line)),
-        names => format!("{name}{}", unknown_variables(line, names)),
+        [] => format!("{}{}", shown(folder, name), reason(fault, line)),
+        // What no message has was found before.
+        names => {
+            format!("{}{}: variable {} is not given here", shown(folder, name), at(line), names.join(", "))
+        }
     }
 }
 
@@ -89,7 +98,7 @@ fn unknown(template: &Template<'_, '_>, given: &Given) -> Vec<String> {
 }
 
 /// Refuses templates that ask for what no message has, even if only where no letter of the rehearsal gets to.
-pub(super) fn check_variables(environment: &Environment<'_>) -> Result<()> {
+pub(super) fn check_variables(environment: &Environment<'_>, folder: &Folder) -> Result<()> {
     for (name, template) in environment.templates() {
         let is_known = |variable: &str| {
             FACTS.contains(&variable) || environment.globals().any(|(name, _)| name == variable)
@@ -99,7 +108,8 @@ pub(super) fn check_variables(environment: &Environment<'_>) -> Result<()> {
             let line =
                 template.source().lines().position(|line| line.contains(first.as_str())).map(|at| at + 1);
             let line = line.filter(|_| is_layout(name));
-            return Err(Error::Store(format!("read words {name}{}", unknown_variables(line, &unknown))));
+            let (place, names) = (format!("{}{}", shown(folder, name), at(line)), unknown.join(", "));
+            return Err(Error::Store(format!("read words {place}: unknown variable {names}")));
         }
     }
     Ok(())
@@ -111,12 +121,12 @@ fn sorted(names: impl Iterator<Item = String>) -> Vec<String> {
     names
 }
 
-/// Says that variables are unknown.
-fn unknown_variables(line: Option<usize>, names: &[String]) -> String {
-    format!("{}: unknown variable {}", at(line), names.join(", "))
+/// Returns where a template stands; the names of strings say so by themselves.
+fn shown(folder: &Folder, name: &str) -> String {
+    if is_layout(name) { folder.shown(name) } else { name.to_owned() }
 }
 
-fn at(line: Option<usize>) -> String {
+pub(super) fn at(line: Option<usize>) -> String {
     line.map(|line| format!(", line {line}")).unwrap_or_default()
 }
 
