@@ -4,7 +4,7 @@ use super::vocabulary::Language;
 use crate::error::Result;
 use countersign_core::{Channel, Letter, Timestamp, message::Words};
 use minijinja::Value;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 /// Values by the names strings and layouts call them.
 pub(super) type Given = BTreeMap<&'static str, Value>;
@@ -126,9 +126,12 @@ fn clock(at: Timestamp) -> String {
     time(at).split_off(11)
 }
 
+/// What a minute may lack and still be said: a code that leaves at once is good for ten minutes, not for nine.
+const GRACE: Duration = Duration::from_secs(10);
+
 /// Returns how many whole minutes a code is still good for; the last one is counted as a whole one, too.
 fn minutes(letter: &Letter, now: Timestamp) -> u64 {
-    (now.until(letter.expires_at).as_secs() / 60).max(1)
+    ((now.until(letter.expires_at) + GRACE).as_secs() / 60).max(1)
 }
 
 #[cfg(test)]
