@@ -55,7 +55,7 @@ impl Provider {
     pub(crate) fn environment(&self) -> Vec<(String, String)> {
         let provider = format!(
             r#"[{{ type = "http", name = "bench", preset = "generic", url = "http://{}", path = "/messages",
-                 content_type = "application/json", body = '{{"id": {{{{ id }}}}, "to": {{{{ to }}}}}}', timeout_seconds = 2 }}]"#,
+                 content_type = "application/json", body = '{{"id": {{{{ id }}}}, "to": {{{{ to }}}}, "text": {{{{ text }}}}}}', timeout_seconds = 2 }}]"#,
             self.address
         );
         vec![
