@@ -73,12 +73,17 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 pub(super) fn the_store_does_what_a_map_would_do<E: Engine>() {
+    on_random(step(), run::<E>);
+}
+
+/// Runs random steps, each list of them on a store of its own.
+pub(super) fn on_random<S: std::fmt::Debug>(step: impl Strategy<Value = S>, run: impl AsyncFn(Vec<S>)) {
     let runtime = Runtime::new().unwrap();
     let config = Config { cases: 24, failure_persistence: None, ..Config::default() };
 
     TestRunner::new(config)
-        .run(&vec(step(), 1..60), |steps| {
-            runtime.block_on(run::<E>(steps));
+        .run(&vec(step, 1..60), |steps| {
+            runtime.block_on(run(steps));
             Ok::<_, TestCaseError>(())
         })
         .unwrap();

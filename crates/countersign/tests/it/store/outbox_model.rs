@@ -2,17 +2,13 @@
 
 use super::{
     Engine, at,
+    model::on_random,
     outbox::{post, second},
 };
 use countersign::store::{Claimed, DeliveryFilter, DeliveryState, Settlement, Store};
 use countersign_core::{Channel, DeliveryId, OrganisationId, Timestamp, delivery::TEST_LIFE};
-use proptest::{
-    collection::vec,
-    prelude::*,
-    test_runner::{Config, TestCaseError, TestRunner},
-};
+use proptest::prelude::*;
 use std::{collections::BTreeMap, time::Duration};
-use tokio::runtime::Runtime;
 
 macro_rules! outbox_model {
     ($engine:ty) => {
@@ -56,15 +52,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 pub(super) fn the_outbox_does_what_a_list_would_do<E: Engine>() {
-    let runtime = Runtime::new().unwrap();
-    let config = Config { cases: 24, failure_persistence: None, ..Config::default() };
-
-    TestRunner::new(config)
-        .run(&vec(step(), 1..60), |steps| {
-            runtime.block_on(run::<E>(steps));
-            Ok::<_, TestCaseError>(())
-        })
-        .unwrap();
+    on_random(step(), run::<E>);
 }
 
 async fn run<E: Engine>(steps: Vec<Step>) {
