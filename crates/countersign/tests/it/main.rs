@@ -3,6 +3,7 @@
 mod architecture;
 mod audit;
 mod bad_input;
+mod client_keys;
 mod clients;
 mod codes;
 mod delivery;
@@ -20,6 +21,7 @@ mod permissions;
 mod secrets;
 mod setup;
 mod sign_in;
+mod signing;
 mod smpp;
 mod store;
 mod test_app;
