@@ -74,17 +74,20 @@ fn rates(limits: &config::Limits) -> Rates {
     }
 }
 
-/// Returns the router with everything mounted.
+/// Returns the router with everything mounted, behind what sorts requests by whose they are.
 pub fn router(web: Web) -> Router {
+    dialects::mounting::sorted(&web, routes(web.clone()))
+}
+
+/// Returns everything that is mounted.
+pub fn routes(web: Web) -> Router {
     let (api, description) = api::router(web.app.config.server.baseline).split_for_parts();
     let body_limit = DefaultBodyLimit::max(web.app.config.server.body_bytes);
-    let routes = api
-        .merge(openapi::router(openapi::complete(description)))
+    api.merge(openapi::router(openapi::complete(description)))
         .merge(dialects::router(&web))
         .fallback(request::not_found)
         .method_not_allowed_fallback(request::method_not_allowed)
         .layer(body_limit)
         .layer(middleware::from_fn_with_state(web.clone(), request::layer))
-        .with_state(web.clone());
-    dialects::mounting::sorted(&web, routes)
+        .with_state(web)
 }

@@ -17,8 +17,12 @@ async fn each_dialect_answers_below_its_prefix_in_its_own_shape() {
     let app = TestApp::start().await;
 
     for dialect in Dialect::ALL {
-        assert_eq!(answered_by(&app, "any.example", &format!("{}/nothing", dialect.prefix())).await, "dialect");
+        assert_eq!(
+            answered_by(&app, "any.example", &format!("{}/nothing", dialect.prefix())).await,
+            "dialect"
+        );
         assert_eq!(answered_by(&app, "any.example", &format!("{}x", dialect.prefix())).await, "native");
+        app.put(&format!("{}/nothing", dialect.prefix())).await.expect(404);
     }
 }
 
@@ -32,7 +36,8 @@ async fn a_dialect_that_is_switched_off_is_not_there() {
 
 #[tokio::test]
 async fn on_its_own_host_a_dialect_owns_every_path_but_the_common_ones() {
-    let app = TestApp::start_with(|config| config.dialects.veeam.hosts = vec!["Backup.Example.".into()]).await;
+    let app =
+        TestApp::start_with(|config| config.dialects.veeam.hosts = vec!["Backup.Example.".into()]).await;
 
     for host in ["backup.example", "BACKUP.example:8443", "backup.example."] {
         assert_eq!(answered_by(&app, host, "/nothing").await, "dialect", "{host}");
@@ -64,7 +69,7 @@ fn a_configuration_that_leaves_an_owner_open_is_refused_by_its_key() {
     for (variables, said) in [
         (
             vec![("DIALECTS__VEEAM__HOSTS", "['a.example']"), ("DIALECTS__RSA__HOSTS", "['A.example.']")],
-            "dialects.rsa.hosts",
+            "DIALECTS__RSA__HOSTS: A.example. is bound to veeam already",
         ),
         (
             vec![("SERVER__HOSTS", "['a.example']"), ("DIALECTS__RSA__HOSTS", "['a.example']")],
