@@ -56,12 +56,9 @@ pub async fn initialise(app: &App) -> Result<Option<FirstCredentials>> {
 
 async fn first_owner(app: &App, asker: &Asker) -> Result<(User, Secret<String>)> {
     let new = NewUser {
-        username: Username::parse("username", "admin")?,
         display_name: Some(DisplayName::parse("displayName", "Administrator")?),
-        email: None,
-        phone: None,
-        locale: None,
         roles: Roles::new([Role::Owner]),
+        ..NewUser::named(Username::parse("username", "admin")?)
     };
     // A drawn code makes a good password: 80 bits, easy to read out.
     let password = ScratchCode::generate(&mut rand::rng()).shown();
