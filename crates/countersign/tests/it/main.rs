@@ -8,6 +8,7 @@ mod clients;
 mod codes;
 mod delivery;
 mod description;
+mod dialects;
 mod disconnect;
 mod errors_deny;
 mod http_providers;
