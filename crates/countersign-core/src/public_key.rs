@@ -209,7 +209,7 @@ impl<'a> Members<'a> {
 
     fn octets(&self, name: &str) -> Result<Octets, Invalid> {
         let text = self.text(name)?.to_owned();
-        let octets = Octets::try_from(text).ok().filter(|octets| octets.0.first().is_some());
+        let octets = Octets::try_from(text).ok().filter(|octets| !octets.0.is_empty());
         octets.ok_or_else(|| self.wrong(name, "expected base64url without padding"))
     }
 
