@@ -5,6 +5,7 @@
 //! place and returns an outcome. What happened is recorded in the document's journal as [`event::Record`]s, chained to
 //! the person's earlier events. No I/O, no clock, no global randomness: time and entropy come in as arguments.
 
+mod assignment;
 pub mod attempt;
 pub mod attributes;
 pub mod challenge;

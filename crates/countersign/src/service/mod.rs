@@ -7,6 +7,7 @@ pub mod clients;
 pub mod deliveries;
 pub mod factors;
 pub mod locks;
+pub mod numbers;
 pub mod organisations;
 pub mod passwords;
 pub mod recovery;
