@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod challenges;
+pub mod client_assertions;
 pub mod clients;
 pub mod deliveries;
 pub mod enrolment_tickets;
@@ -14,6 +15,7 @@ pub mod recovery;
 pub mod setup;
 mod short_codes;
 pub mod sign_in;
+pub mod signatures;
 pub mod ticket;
 pub mod tokens;
 pub mod users;
