@@ -75,6 +75,6 @@ pub async fn revoke_this_emergency_code(app: &App, asker: &Asker, handle: &Handl
 }
 
 /// Draws the random id that salts a hash.
-fn draw_salt() -> Uuid {
+pub(super) fn draw_salt() -> Uuid {
     uuid::Builder::from_random_bytes(rand::random()).into_uuid()
 }
