@@ -2,9 +2,9 @@
 
 use crate::{
     app::{App, Asker},
-    error::Result,
+    error::{Error, Result},
 };
-use countersign_core::{Handle, Method, User};
+use countersign_core::{Handle, Method, User, UserId};
 
 /// Clears flag and count of methods; returns the person as they are then.
 pub async fn unlock(app: &App, asker: &Asker, handle: &Handle, methods: Vec<Method>) -> Result<User> {
@@ -13,4 +13,25 @@ pub async fn unlock(app: &App, asker: &Asker, handle: &Handle, methods: Vec<Meth
         Ok(user.clone())
     })
     .await
+}
+
+/// Like [`unlock`], for a caller who is told the true state of each method even if the store fails: what cannot be done
+/// together is tried method by method. Returns the person as they are then, and the last failure.
+pub async fn unlock_what_can_be(
+    app: &App,
+    asker: &Asker,
+    id: UserId,
+    methods: Vec<Method>,
+) -> Result<(User, Option<Error>)> {
+    let handle = Handle::Id(id);
+    match unlock(app, asker, &handle, methods.clone()).await {
+        Ok(user) => return Ok((user, None)),
+        Err(Error::Store(_) | Error::Internal(_) | Error::Busy) => {}
+        Err(refused) => return Err(refused),
+    }
+    let mut failure = None;
+    for method in methods {
+        failure = unlock(app, asker, &handle, vec![method]).await.err().or(failure);
+    }
+    Ok((app.user(asker.organisation.id, &handle).await?, failure))
 }
