@@ -15,8 +15,10 @@ use crate::{
     policy::Policy,
     profile::Label,
     refusal::Refusal,
+    time::Timestamp,
     user::{Status, User},
 };
+use std::time::Duration;
 
 /// Seals the secret of one factor of one person.
 pub fn seal_secret(
@@ -68,15 +70,30 @@ impl User {
         call: &Call,
     ) -> Result<(), Refusal> {
         self.check_managed_by(call)?;
+        self.await_first_code(id, label, proof, policy.enrolment_life(), policy, call).map(drop)
+    }
+
+    /// Adds a factor that waits for its first code, for a caller whose right to do so was checked; returns how long it
+    /// waits.
+    pub(crate) fn await_first_code(
+        &mut self,
+        id: FactorId,
+        label: Label,
+        proof: Proof,
+        life: Duration,
+        policy: &Policy,
+        call: &Call,
+    ) -> Result<Timestamp, Refusal> {
         self.drop_expired_factors(call);
         self.make_room_for_pending(call);
         self.check_room_for(proof.kind(), policy)?;
 
+        let (expires_at, created_at) = (call.now.after(life), call.now);
         let note = Note::new(Action::FactorEnrolled).factor(id).kind(proof.kind());
-        let state = Pending { expires_at: call.now.after(policy.enrolment_life()), failures: 0 };
-        self.factors.push(Factor::Pending(Held { id, label, created_at: call.now, proof, state }));
+        let state = Pending { expires_at, failures: 0 };
+        self.factors.push(Factor::Pending(Held { id, label, created_at, proof, state }));
         self.record(call, note);
-        Ok(())
+        Ok(expires_at)
     }
 
     /// Brings in a factor whose seed is known already, ready for use. Nobody chooses their own seed (ASVS 5.0 6.4.6).
@@ -166,12 +183,28 @@ impl User {
         }
         let challenge = self.challenges.iter().find(|challenge| challenge.factor == id).map(|one| one.id);
         challenge.into_iter().for_each(|challenge| self.burn_challenge(challenge, call));
-        let changed = held.proof.destination().cloned();
+        self.take_into_use(place, held, call);
+        Ok(Activation::Activated)
+    }
+
+    fn take_into_use(&mut self, place: usize, held: Held<Pending>, call: &Call) {
+        let (id, kind, changed) = (held.id, held.proof.kind(), held.proof.destination().cloned());
         self.factors[place] = Factor::Active(held.activate(call.now));
         self.mfa_enabled = true;
         self.record(call, Note::new(Action::FactorActivated).factor(id).kind(kind));
+        self.end_enrolment_of(id, call);
         self.notify(Notice::FactorAdded, Some(kind.name()), changed.as_slice(), call);
-        Ok(Activation::Activated)
+    }
+
+    /// Takes a factor into use whose first code was just found right; one that is in use stays.
+    pub(crate) fn take_proved_into_use(&mut self, id: FactorId, call: &Call) {
+        let waiting = self.factors.iter().enumerate().find_map(|(place, factor)| match factor {
+            Factor::Pending(held) if held.id == id => Some((place, held.clone())),
+            _ => None,
+        });
+        if let Some((place, held)) = waiting {
+            self.take_into_use(place, held, call);
+        }
     }
 
     /// The right code, but too late: another one can be sent.
@@ -359,7 +392,7 @@ impl User {
         }
     }
 
-    fn drop_expired_factors(&mut self, call: &Call) {
+    pub(crate) fn drop_expired_factors(&mut self, call: &Call) {
         let expired: Vec<FactorId> =
             self.factors.iter().filter(|factor| factor.is_expired(call.now)).map(Factor::id).collect();
         for id in expired {

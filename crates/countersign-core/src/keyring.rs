@@ -74,6 +74,10 @@ pub enum Purpose {
     RefreshToken,
     /// The keyed hash in an invitation.
     Invitation,
+    /// The keyed hash in a link to set up an authenticator app.
+    EnrolmentLink,
+    /// The keyed hash of an enrolment code.
+    EnrolmentCode,
     /// The keyed hash of a client's secret.
     ClientSecret,
     /// The private key that signs tokens and checkpoints.
@@ -94,6 +98,8 @@ impl Purpose {
             Self::Destination => "destination",
             Self::RefreshToken => "refresh-token",
             Self::Invitation => "invitation",
+            Self::EnrolmentLink => "enrolment-link",
+            Self::EnrolmentCode => "enrolment-code",
             Self::ClientSecret => "client-secret",
             Self::SigningKey => "signing-key",
             Self::Canary => "canary",

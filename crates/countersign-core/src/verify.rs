@@ -8,7 +8,7 @@ use crate::{
     challenge::Answer,
     enrolment::check,
     event::{Action, Actor, Call, Note},
-    factor::{Active, Held, Kind, otp::Check, recovery::Found},
+    factor::{Active, Held, Kind, Pending, otp::Check, recovery::Found},
     id::{ChallengeId, FactorId, LoginId},
     keyring::{Binding, KeyError, Keyring, Purpose, Tag},
     lock::{Method, Until},
@@ -170,7 +170,8 @@ impl User {
         if self.status == Status::Disabled {
             return Ok(self.reject_disabled(call));
         }
-        let Some((method, kind)) = self.method_of(attempt.target, policy) else {
+        let link = self.key_behind_link(login, attempt.target, policy, call.now).map(|_| counted(Kind::Totp));
+        let Some((method, kind)) = self.method_of(attempt.target, policy).or(link) else {
             if let Target::Challenge(_) = attempt.target {
                 // A newer code ended it, or its factor is gone.
                 self.record(call, Note::new(Action::VerifyRejected).reason("expired"));
@@ -185,6 +186,7 @@ impl User {
         }
         Ok(match self.find(login, attempt, policy, keys, call)? {
             Match::Otp { factor, kind, moving_factor } => {
+                self.take_proved_into_use(factor, call);
                 self.burn_factor(factor, moving_factor, call);
                 self.accept(Some(factor), kind, call)
             }
@@ -256,7 +258,10 @@ impl User {
             Target::Kind(Kind::Recovery) => self.find_recovery(&attempt.code, keys),
             Target::Kind(Kind::Emergency) => self.find_emergency(&attempt.code, keys, call),
             target => match self.find_otp(&attempt.code, target, policy, keys, call)? {
-                Match::Wrong => self.find_challenged(login, attempt, keys, call),
+                Match::Wrong => match self.find_behind_link(login, attempt, policy, keys, call)? {
+                    Match::Wrong => self.find_challenged(login, attempt, keys, call),
+                    found => Ok(found),
+                },
                 found => Ok(found),
             },
         }
@@ -294,6 +299,47 @@ impl User {
             }
         }
         Ok(best)
+    }
+
+    /// Tries a code against the key behind an open link.
+    fn find_behind_link(
+        &self,
+        login: Option<LoginId>,
+        attempt: &Attempt,
+        policy: &Policy,
+        keys: &impl Keyring,
+        call: &Call,
+    ) -> Result<Match, KeyError> {
+        let held = self.key_behind_link(login, attempt.target, policy, call.now);
+        let Some((held, sealed)) = held.and_then(|held| Some((held, held.proof.secret()?))) else {
+            return Ok(Match::Wrong);
+        };
+        let secret = self.open_secret(held.id, sealed, keys)?;
+        Ok(match check(&held.proof, &secret, &attempt.code, policy, call) {
+            Check::Fresh(moving_factor) => {
+                Match::Otp { factor: held.id, kind: held.proof.kind(), moving_factor }
+            }
+            Check::Used | Check::Wrong => Match::Wrong,
+        })
+    }
+
+    /// Returns the factor behind an open link if a target covers it. It finishes a sign-in and proves nothing else.
+    fn key_behind_link(
+        &self,
+        login: Option<LoginId>,
+        target: Target,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Option<&Held<Pending>> {
+        login?;
+        let held = self.factor_behind_link(self.enrolment.as_ref()?.factor, policy, now)?;
+        let is_meant = match target {
+            Target::AnyOtp => true,
+            Target::Kind(kind) => kind == held.proof.kind(),
+            Target::Factor(id) => id == held.id,
+            Target::Challenge(_) => false,
+        };
+        is_meant.then_some(held)
     }
 
     fn find_challenged(
