@@ -326,7 +326,12 @@ pub(crate) fn checked(matched: bool) -> PasswordCheck {
 
 pub(crate) fn new_session(number: u128) -> NewSession {
     let uuid = Uuid::from_u128(number);
-    NewSession { session: SessionId::from_uuid(uuid), login: LoginId::from_uuid(uuid), client: None }
+    NewSession {
+        session: SessionId::from_uuid(uuid),
+        login: LoginId::from_uuid(uuid),
+        client: None,
+        life: None,
+    }
 }
 
 pub(crate) fn with_request(mut attempt: Attempt, id: &str) -> Attempt {
