@@ -114,7 +114,10 @@ impl User {
         let failures = failures.saturating_add(1);
         self.enrolment = Some(OpenEnrolment { factor, way: Way::Code { tag, failures } });
         let left = CODE_TRIES.saturating_sub(failures);
-        self.record(call, note(Action::EnrolmentCodeRejected).reason("wrong_code").detail("attemptsLeft", left));
+        self.record(
+            call,
+            note(Action::EnrolmentCodeRejected).reason("wrong_code").detail("attemptsLeft", left),
+        );
         Ok(None)
     }
 
@@ -123,7 +126,9 @@ impl User {
         let (open, held) = self.awaited(now)?;
         let is_usable = self.status == Status::Active && policy.allows(held.proof.kind());
         match open.way {
-            Way::Code { tag, failures } if is_usable && failures < CODE_TRIES => Some((open.factor, tag, failures)),
+            Way::Code { tag, failures } if is_usable && failures < CODE_TRIES => {
+                Some((open.factor, tag, failures))
+            }
             _ => None,
         }
     }
@@ -141,5 +146,184 @@ impl User {
 
     fn enrolment_binding(&self, factor: FactorId) -> Binding {
         Binding::of_user(Purpose::EnrolmentCode, self.organisation, self.id, factor.uuid())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        enrolment::Activation,
+        enrolment_link::NewLink,
+        factor::Kind,
+        id::DeliveryId,
+        profile::Email,
+        role::Role,
+        testing::{OpenKeyring, Person, label, newcomer, rng, typed},
+    };
+    use uuid::Uuid;
+
+    fn issue_for(person: &mut Person, life: Duration) -> Result<String, Refusal> {
+        let (factor, _, proof) = person.new_totp(1);
+        let code = draw(&mut rng(7));
+        let new =
+            NewEnrolmentCode { factor, label: label("Authenticator app"), proof, code: code.clone(), life };
+        let call = person.staff(Role::Helpdesk);
+        person.user.issue_enrolment_code(&new, &person.policy, &OpenKeyring, &call)?;
+        Ok(code.expose().clone())
+    }
+
+    fn issue(person: &mut Person) -> String {
+        issue_for(person, CODE_LIFE).expect("issue")
+    }
+
+    fn redeem(person: &mut Person, code: &str) -> Option<FactorId> {
+        let call = person.nobody();
+        let opened = person.user.redeem_enrolment_code(&typed(code), &person.policy, &OpenKeyring, &call);
+        opened.expect("redeem")
+    }
+
+    #[test]
+    fn codes_are_nine_digits_and_each_comes_up() {
+        let mut source = rng(3);
+        let codes: Vec<Secret<String>> = (0..2000).map(|_| draw(&mut source)).collect();
+
+        assert!(
+            codes
+                .iter()
+                .all(|code| code.expose().len() == 9 && code.expose().bytes().all(|b| b.is_ascii_digit()))
+        );
+        for digit in '0'..='9' {
+            assert!(codes.iter().any(|code| code.expose().starts_with(digit)), "{digit}");
+        }
+    }
+
+    #[test]
+    fn a_code_opens_the_page_once() {
+        let mut person = newcomer();
+        person.happened();
+        let code = issue(&mut person);
+        assert!(person.user.open_enrolment_link(person.now));
+        let held = |person: &Person, factor| {
+            person.user.factor_behind_link(factor, &person.policy, person.now).is_some()
+        };
+        assert!(
+            !held(&person, FactorId::from_uuid(Uuid::from_u128(1))),
+            "the page is open before the code came"
+        );
+
+        let factor = redeem(&mut person, &format!("{} {}", &code[..3], &code[3..])).expect("opened");
+
+        assert!(held(&person, factor));
+        assert_eq!(redeem(&mut person, &code), None);
+        let expected = ["factor.enrolled", "enrolment.code_issued", "enrolment.code_accepted"];
+        assert_eq!(person.happened(), expected);
+        let (code, call) = (typed(&person.totp_code(0)), person.nobody());
+        let done = person.user.activate_by_link(factor, &code, &person.policy, &OpenKeyring, &call);
+        assert_eq!(done, Ok(Activation::Activated));
+    }
+
+    #[test]
+    fn a_code_late_in_its_life_leaves_time_to_set_up_the_app() {
+        let mut person = newcomer();
+        let code = issue(&mut person);
+        person.wait(CODE_LIFE.as_secs() - 1);
+
+        let factor = redeem(&mut person, &code).expect("opened");
+
+        person.wait(person.policy.enrolment_seconds - 1);
+        assert!(person.user.factor_behind_link(factor, &person.policy, person.now).is_some());
+    }
+
+    // A dead code stays in the way of a stolen password until it lapses.
+    #[test]
+    fn five_wrong_codes_and_it_opens_nothing() {
+        let mut person = newcomer();
+        let code = issue(&mut person);
+        person.happened();
+
+        for _ in 0..CODE_TRIES {
+            assert_eq!(redeem(&mut person, "000000001"), None);
+        }
+        assert_eq!(person.happened(), ["enrolment.code_rejected: wrong_code"; 5]);
+
+        assert_eq!(redeem(&mut person, &code), None);
+        assert!(person.user.is_unchanged() && person.user.open_enrolment_link(person.now));
+    }
+
+    #[test]
+    fn a_code_lapses() {
+        let mut person = newcomer();
+        let code = issue_for(&mut person, Duration::from_secs(600)).expect("issue");
+        person.wait(600);
+
+        assert_eq!(redeem(&mut person, &code), None);
+        assert!(!person.user.open_enrolment_link(person.now));
+    }
+
+    #[test]
+    fn the_life_of_a_code_is_bounded() {
+        let mut person = newcomer();
+
+        for seconds in [0, 59, 24 * 3600 + 1] {
+            let Err(Refusal::Invalid(invalid)) = issue_for(&mut person, Duration::from_secs(seconds)) else {
+                panic!("{seconds}")
+            };
+            assert_eq!(invalid.field, "expiresInSeconds");
+        }
+        assert!(issue_for(&mut person, Duration::from_secs(24 * 3600)).is_ok());
+    }
+
+    #[test]
+    fn whoever_has_an_app_gets_no_code() {
+        let mut person = Person::new();
+
+        assert_eq!(issue_for(&mut person, CODE_LIFE), Err(Refusal::AlreadyEnrolled));
+    }
+
+    #[test]
+    fn nobody_issues_a_code_to_themselves_or_above_their_rank() {
+        let mut person = newcomer();
+        let (factor, _, proof) = person.new_totp(1);
+        let code = draw(&mut rng(7));
+        let new = NewEnrolmentCode { factor, label: label("app"), proof, code, life: CODE_LIFE };
+        let by = |person: &mut Person, call: Call| {
+            person.user.issue_enrolment_code(&new, &person.policy, &OpenKeyring, &call).expect_err("refused")
+        };
+
+        let (themselves, helpdesk) = (person.themselves(true), person.staff(Role::Helpdesk));
+        assert_eq!(by(&mut person, themselves), Refusal::NotBySelf);
+        person.user.roles = crate::role::Roles::new([Role::Admin]);
+        assert_eq!(by(&mut person, helpdesk), Refusal::AboveYourRank(Role::Admin));
+    }
+
+    #[test]
+    fn a_code_and_a_link_replace_each_other() {
+        let mut person = newcomer();
+        person.user.email = Some(Email::parse("email", "ada@example.com").expect("address"));
+        let code = issue(&mut person);
+        let ((factor, _, proof), call) = (person.new_totp(2), person.staff(Role::Helpdesk));
+        let (delivery, url) =
+            (DeliveryId::from_uuid(Uuid::from_u128(2)), Secret::new("https://x".to_owned()));
+        let link = NewLink { factor, label: label("app"), proof, delivery, url };
+
+        person.user.send_enrolment_link(&link, false, &person.policy, &call).expect("sent");
+
+        assert_eq!(redeem(&mut person, &code), None);
+        assert_eq!(person.user.factors.len(), 1);
+        let code = issue(&mut person);
+        assert!(person.user.factor_behind_link(factor, &person.policy, person.now).is_none());
+        assert_eq!(person.user.take_withdrawals().len(), 1);
+        assert!(redeem(&mut person, &code).is_some());
+    }
+
+    #[test]
+    fn policy_forbids_apps() {
+        let mut person = newcomer();
+        let code = issue(&mut person);
+        person.policy.kinds.remove(&Kind::Totp);
+
+        assert_eq!(redeem(&mut person, &code), None);
+        assert_eq!(issue_for(&mut person, CODE_LIFE), Err(Refusal::KindForbidden(Kind::Totp)));
     }
 }

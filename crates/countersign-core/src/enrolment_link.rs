@@ -90,7 +90,9 @@ impl User {
             return Err(Refusal::UserDisabled);
         }
         let Some(address) = self.email.clone() else {
-            return Err(Invalid::new("email", "the profile has no address that the link could be sent to").into());
+            return Err(
+                Invalid::new("email", "the profile has no address that the link could be sent to").into()
+            );
         };
         let to = Destination::Email(address);
         policy.destinations.check(&to)?;
@@ -101,7 +103,8 @@ impl User {
         if replace {
             self.forget_keys(call);
         }
-        let expires_at = self.await_first_code(new.factor, new.label.clone(), new.proof.clone(), LINK_LIFE, policy, call)?;
+        let expires_at =
+            self.await_first_code(new.factor, new.label.clone(), new.proof.clone(), LINK_LIFE, policy, call)?;
         self.enrolment = Some(OpenEnrolment { factor: new.factor, way: Way::Link(new.delivery) });
         let note = Note::new(Action::EnrolmentLinkSent).factor(new.factor).method(Method::Email);
         let note = note.detail("destination", to.masked()).detail("expiresAt", expires_at.to_string());
@@ -134,7 +137,10 @@ impl User {
             self.record(call, Note::new(Action::FactorDeleted).factor(id).kind(kind).reason("replaced"));
         }
         if self.emergency.take().is_some() {
-            self.record(call, Note::new(Action::EmergencyCodeRevoked).kind(Kind::Emergency).reason("replaced"));
+            self.record(
+                call,
+                Note::new(Action::EmergencyCodeRevoked).kind(Kind::Emergency).reason("replaced"),
+            );
         }
         self.recovery = None;
         self.logins.clear();
@@ -181,7 +187,9 @@ impl User {
     pub(crate) fn awaited(&self, now: Timestamp) -> Option<(&OpenEnrolment, &Held<Pending>)> {
         let open = self.enrolment.as_ref()?;
         self.factors.iter().find_map(|factor| match factor {
-            Factor::Pending(held) if held.id == open.factor && held.state.expires_at > now => Some((open, held)),
+            Factor::Pending(held) if held.id == open.factor && held.state.expires_at > now => {
+                Some((open, held))
+            }
             _ => None,
         })
     }
@@ -210,5 +218,358 @@ impl User {
         if let Some(OpenEnrolment { way: Way::Link(delivery), .. }) = self.enrolment.take() {
             self.withdraw(delivery, call);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        attempt::Target,
+        id::LoginId,
+        keyring::{Binding, Purpose},
+        message::Letter,
+        profile::Email,
+        role::Role,
+        session::SecondStep,
+        testing::{OpenKeyring, Person, WRONG, attempt, label, new_session, newcomer, typed},
+        user::UserPatch,
+        verify::Verdict,
+    };
+    use uuid::Uuid;
+
+    const URL: &str = "https://mfa.example.com/enrol?token=csl_x";
+
+    /// Somebody without factors, with an address and a password.
+    fn reachable() -> Person {
+        let mut person = newcomer();
+        person.user.email = Some(Email::parse("email", "ada@example.com").expect("address"));
+        person.set_password();
+        person.happened();
+        person
+    }
+
+    fn link(person: &Person, number: u128) -> NewLink {
+        let (factor, _, proof) = person.new_totp(number);
+        let delivery = DeliveryId::from_uuid(Uuid::from_u128(number));
+        NewLink { factor, label: label("Authenticator app"), proof, delivery, url: Secret::new(URL.into()) }
+    }
+
+    fn send(person: &mut Person, number: u128, replace: bool) -> Result<FactorId, Refusal> {
+        let (new, call) = (link(person, number), person.staff(Role::Admin));
+        person.user.send_enrolment_link(&new, replace, &person.policy, &call)?;
+        Ok(new.factor)
+    }
+
+    /// Sends a link once the pause between two messages is over.
+    fn sent(person: &mut Person, number: u128, replace: bool) -> FactorId {
+        person.wait(60);
+        send(person, number, replace).expect("sent")
+    }
+
+    fn follow(person: &mut Person, factor: FactorId, code: &str) -> Result<Activation, Refusal> {
+        let call = person.nobody();
+        person.user.activate_by_link(factor, &typed(code), &person.policy, &OpenKeyring, &call)
+    }
+
+    fn second_step(person: &mut Person, login: LoginId, code: &str, target: Target) -> SecondStep {
+        let (call, session) = (person.nobody(), new_session(99).session);
+        let attempt = attempt(code, target);
+        let step = person.user.second_step(login, &attempt, session, &person.policy, &OpenKeyring, &call);
+        step.expect("second step")
+    }
+
+    fn enrol_in_login(person: &mut Person, login: LoginId) -> Result<(), Refusal> {
+        let (factor, call) = (person.new_totp(77), person.themselves(false));
+        person.user.enrol_in_login(login, factor, &person.policy, &call)
+    }
+
+    #[test]
+    fn a_link_is_mailed_and_sets_up_the_app_once() {
+        let mut person = reachable();
+
+        let factor = sent(&mut person, 1, false);
+
+        assert_eq!(person.happened(), ["factor.enrolled", "enrolment.link_sent"]);
+        let letters: Vec<Letter> = person.letters();
+        let Words::EnrolmentLink { url } = &letters[0].words else { panic!("{letters:?}") };
+        assert_eq!((url.expose().as_str(), letters[0].to.full()), (URL, "ada@example.com"));
+        assert_eq!(letters[0].expires_at, person.now.after(LINK_LIFE));
+        let code = person.totp_code(0);
+        assert_eq!(follow(&mut person, factor, &code), Ok(Activation::Activated));
+        assert_eq!(person.happened(), ["factor.activated"]);
+        assert!(person.user.has_active_factor() && person.user.mfa_enabled);
+        let code = person.totp_code(1);
+        assert_eq!(follow(&mut person, factor, &code), Err(Refusal::TokenGone));
+        assert!(!person.user.open_enrolment_link(person.now));
+    }
+
+    #[test]
+    fn the_url_prints_nowhere() {
+        let mut person = reachable();
+        sent(&mut person, 1, false);
+
+        let shown = format!("{:?}", person.user);
+        let records = person.user.take_records();
+        let told = records.iter().any(|record| String::from_utf8_lossy(&record.body).contains("csl_"));
+
+        assert!(!shown.contains("csl_") && !told);
+        assert!(!String::from_utf8_lossy(&person.user.to_json()).contains("csl_"));
+    }
+
+    #[test]
+    fn a_link_lives_for_a_day() {
+        let mut person = reachable();
+        let factor = sent(&mut person, 1, false);
+        let code = |person: &Person| person.totp_code(0);
+
+        person.wait(LINK_LIFE.as_secs() - 1);
+        assert!(person.user.factor_behind_link(factor, &person.policy, person.now).is_some());
+        person.wait(1);
+
+        let typed = code(&person);
+        assert_eq!(follow(&mut person, factor, &typed), Err(Refusal::TokenGone));
+        assert!(!person.user.open_enrolment_link(person.now));
+    }
+
+    #[test]
+    fn a_newer_link_withdraws_the_one_before() {
+        let mut person = reachable();
+        let first = sent(&mut person, 1, false);
+        person.letters();
+        person.happened();
+
+        let second = sent(&mut person, 2, false);
+
+        assert_eq!(person.happened(), ["factor.deleted: replaced", "factor.enrolled", "enrolment.link_sent"]);
+        let withdrawn: Vec<DeliveryId> = person.user.take_withdrawals().iter().map(|one| one.id).collect();
+        assert_eq!(withdrawn, [DeliveryId::from_uuid(Uuid::from_u128(1))]);
+        let code = person.totp_code(0);
+        assert_eq!(follow(&mut person, first, &code), Err(Refusal::TokenGone));
+        assert_eq!(follow(&mut person, second, &code), Ok(Activation::Activated));
+    }
+
+    #[test]
+    fn links_are_sent_as_often_as_codes() {
+        let mut person = reachable();
+        sent(&mut person, 1, false);
+
+        assert_eq!(send(&mut person, 2, false), Err(Refusal::TooSoon(Duration::from_secs(30))));
+
+        for number in 2..=5 {
+            sent(&mut person, number, false);
+        }
+        person.wait(60);
+        assert!(matches!(send(&mut person, 6, false), Err(Refusal::TooSoon(_))));
+    }
+
+    #[test]
+    fn five_wrong_codes_end_a_link() {
+        let mut person = reachable();
+        let factor = sent(&mut person, 1, false);
+
+        for left in (0..5).rev() {
+            assert_eq!(follow(&mut person, factor, WRONG), Ok(Activation::Rejected { attempts_left: left }));
+        }
+
+        let code = person.totp_code(0);
+        assert_eq!(follow(&mut person, factor, &code), Err(Refusal::TokenGone));
+        assert_eq!(person.user.enrolment, None);
+    }
+
+    #[test]
+    fn whatever_takes_the_factor_away_ends_the_link() {
+        let ends: [fn(&mut Person, FactorId); 4] = [
+            |person, factor| {
+                let call = person.staff(Role::Admin);
+                person.user.delete_factor(factor, &person.policy, &call).expect("delete");
+            },
+            |person, _| {
+                let call = person.staff(Role::Admin);
+                person.user.reset(&person.policy, &call).expect("reset");
+            },
+            |person, _| {
+                let call = person.staff(Role::Admin);
+                let disabled = UserPatch { status: Some(Status::Disabled), ..UserPatch::default() };
+                person.user.update(disabled, &call).expect("disable");
+                let active = UserPatch { status: Some(Status::Active), ..UserPatch::default() };
+                person.user.update(active, &call).expect("enable");
+            },
+            |person, _| drop(person.policy.kinds.remove(&Kind::Totp)),
+        ];
+        for (place, end) in ends.into_iter().enumerate() {
+            let mut person = reachable();
+            let factor = sent(&mut person, 1, false);
+
+            end(&mut person, factor);
+
+            let code = person.totp_code(0);
+            assert_eq!(follow(&mut person, factor, &code), Err(Refusal::TokenGone), "{place}");
+        }
+    }
+
+    #[test]
+    fn re_keying_takes_away_what_proved_their_identity() {
+        let mut person = Person::new();
+        person.user.email = Some(Email::parse("email", "ada@example.com").expect("address"));
+        person.set_password();
+        person.open_session(1);
+        person.user.mfa_enabled = true;
+        let login = person.open_login(2);
+        let (old, recovery) = (person.totp_code(0), person.recovery[0].canonical().to_owned());
+        person.happened();
+
+        sent(&mut person, 1, true);
+
+        assert!(person.user.sessions.is_empty() && person.user.logins.is_empty() && person.user.mfa_enabled);
+        assert!(!person.user.has_active_factor());
+        for (code, target) in [
+            (old.as_str(), Target::AnyOtp),
+            (recovery.as_str(), Target::Kind(Kind::Recovery)),
+            (person.emergency.canonical().to_owned().as_str(), Target::Kind(Kind::Emergency)),
+        ] {
+            assert_eq!(person.verify(code, target), Verdict::NoFactor);
+        }
+        assert_eq!(enrol_in_login(&mut person, login), Err(Refusal::TokenGone));
+        let expected = [
+            "factor.deleted: replaced",
+            "factor.deleted: replaced",
+            "emergency_code.revoked: replaced",
+            "session.revoked",
+            "factor.enrolled",
+            "enrolment.link_sent",
+        ];
+        assert_eq!(person.happened()[..6], expected);
+    }
+
+    #[test]
+    fn without_an_address_there_is_no_link() {
+        let mut person = newcomer();
+
+        let Err(Refusal::Invalid(invalid)) = send(&mut person, 1, true) else { panic!("sent") };
+
+        assert_eq!(invalid.field, "email");
+    }
+
+    #[test]
+    fn a_link_needs_somebody_who_may() {
+        let mut person = Person::new();
+        person.user.email = Some(Email::parse("email", "ada@example.com").expect("address"));
+        person.user.roles = crate::role::Roles::new([Role::Admin]);
+        let new = link(&person, 1);
+        let refused = |person: &mut Person, call: &Call| {
+            person.user.send_enrolment_link(&new, true, &person.policy, call).expect_err("refused")
+        };
+
+        let (helpdesk, themselves) = (person.staff(Role::Helpdesk), person.themselves(false));
+
+        assert_eq!(refused(&mut person, &helpdesk), Refusal::AboveYourRank(Role::Admin));
+        assert_eq!(refused(&mut person, &themselves), Refusal::SecondFactorNeeded);
+    }
+
+    // A stolen password must not come before the one who reads the mail.
+    #[test]
+    fn a_password_alone_enrols_nothing_while_a_link_is_open() {
+        let mut person = reachable();
+        person.user.mfa_enabled = true;
+        sent(&mut person, 1, false);
+        let login = person.open_login(1);
+
+        assert_eq!(enrol_in_login(&mut person, login), Err(Refusal::SecondFactorNeeded));
+        let (call, (id, label, proof)) = (person.themselves(false), person.new_totp(78));
+        let enrolled = person.user.enrol(id, label, proof, &person.policy, &call);
+        assert_eq!(enrolled, Err(Refusal::SecondFactorNeeded));
+
+        person.wait(LINK_LIFE.as_secs());
+        let login = person.open_login(2);
+        assert_eq!(enrol_in_login(&mut person, login), Ok(()));
+    }
+
+    #[test]
+    fn the_key_behind_a_link_finishes_a_sign_in_and_is_active_then() {
+        for target in [Target::AnyOtp, Target::Kind(Kind::Totp)] {
+            let mut person = reachable();
+            person.user.mfa_enabled = true;
+            let factor = sent(&mut person, 1, false);
+            let login = person.open_login(1);
+            person.happened();
+
+            let code = person.totp_code(0);
+            let step = second_step(&mut person, login, &code, target);
+
+            assert!(matches!(step, SecondStep::Session(session) if session.has_second_factor()));
+            assert_eq!(person.happened(), ["factor.activated", "verify.accepted", "login.succeeded"]);
+            assert!(person.user.active_factor(factor).is_some());
+            assert_eq!(person.verify(&code, Target::AnyOtp), Verdict::Replayed);
+            assert_eq!(person.user.enrolment, None);
+        }
+    }
+
+    #[test]
+    fn the_key_behind_a_link_proves_nothing_else() {
+        let mut person = reachable();
+        let factor = sent(&mut person, 1, false);
+
+        let code = person.totp_code(0);
+
+        for target in [Target::AnyOtp, Target::Kind(Kind::Totp), Target::Factor(factor)] {
+            assert_eq!(person.verify(&code, target), Verdict::NoFactor);
+        }
+    }
+
+    // Guessing there must neither be free nor get rid of the link.
+    #[test]
+    fn wrong_codes_of_a_sign_in_lock_the_method_and_leave_the_link() {
+        let mut person = reachable();
+        person.user.mfa_enabled = true;
+        let factor = sent(&mut person, 1, false);
+        let login = person.open_login(1);
+
+        for _ in 0..person.policy.locks.threshold {
+            second_step(&mut person, login, WRONG, Target::AnyOtp);
+        }
+
+        let code = person.totp_code(0);
+        let step = second_step(&mut person, login, &code, Target::AnyOtp);
+        assert!(matches!(step, SecondStep::Refused(Verdict::Locked { method: Method::Token, .. })));
+        assert_eq!(enrol_in_login(&mut person, login), Err(Refusal::SecondFactorNeeded));
+        assert_eq!(follow(&mut person, factor, &code), Ok(Activation::Activated));
+    }
+
+    #[test]
+    fn a_link_beside_a_factor_in_use_finishes_a_sign_in_by_either() {
+        let mut person = Person::new();
+        person.user.email = Some(Email::parse("email", "ada@example.com").expect("address"));
+        person.set_password();
+        let new = NewLink { proof: another_key(&person), ..link(&person, 1) };
+        let call = person.staff(Role::Admin);
+        person.user.send_enrolment_link(&new, false, &person.policy, &call).expect("sent");
+        let login = person.open_login(1);
+
+        let code = person.totp_code(0);
+        let step = second_step(&mut person, login, &code, Target::AnyOtp);
+
+        assert!(matches!(step, SecondStep::Session(_)));
+        assert!(person.user.open_enrolment_link(person.now));
+    }
+
+    /// Seals another secret for the first new factor.
+    fn another_key(person: &Person) -> Proof {
+        let secret = crate::factor::otp::OtpSecret::generate(&mut crate::testing::rng(42));
+        let (organisation, user) = (person.user.organisation, person.user.id);
+        let binding = Binding::of_user(Purpose::OtpSecret, organisation, user, Uuid::from_u128(1));
+        let sealed = OpenKeyring.seal(&binding, secret.expose()).expect("seal");
+        Proof::Totp(crate::factor::otp::Totp::new(&person.policy.totp, sealed))
+    }
+
+    #[test]
+    fn a_document_keeps_its_link() {
+        let mut person = reachable();
+        sent(&mut person, 1, false);
+        let open = person.user.enrolment.clone();
+
+        let read = User::from_json(&person.user.to_json()).expect("read");
+
+        assert!(open.is_some() && read.enrolment == open);
     }
 }

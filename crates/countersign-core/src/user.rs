@@ -352,7 +352,7 @@ impl User {
     }
 
     /// Returns the name the person is greeted by.
-    pub(crate) fn greeting(&self) -> &str {
+    pub fn greeting(&self) -> &str {
         self.display_name.as_ref().map_or(self.username.as_str(), DisplayName::as_str)
     }
 

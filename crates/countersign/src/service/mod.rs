@@ -4,6 +4,7 @@ pub mod audit;
 pub mod challenges;
 pub mod clients;
 pub mod deliveries;
+pub mod enrolment_links;
 pub mod factors;
 pub mod locks;
 pub mod organisations;

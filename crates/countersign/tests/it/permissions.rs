@@ -97,6 +97,10 @@ impl Target {
         if path.contains("{user}") && path.contains("/challenges") {
             target.challenge = challenge(app, &below(""), &root, &root).await;
         }
+        if path.contains("enrolment-links") {
+            let body = json!({ "email": format!("{}@example.com", target.fresh) });
+            app.patch(&below("")).by(&root).json(body).await.expect_ok();
+        }
         if path.contains("emergency-code") {
             app.post(&below("/emergency-code")).by(&root).await.expect_created();
         }
