@@ -6,6 +6,7 @@
 //! the person's earlier events. No I/O, no clock, no global randomness: time and entropy come in as arguments.
 
 pub mod attempt;
+pub mod attributes;
 pub mod challenge;
 pub mod client;
 pub mod delivery;
@@ -42,6 +43,7 @@ mod properties;
 mod testing;
 
 pub use attempt::{Attempt, Code, RequestId, Target};
+pub use attributes::Attributes;
 pub use challenge::{Challenge, NewCode, Recipient};
 pub use client::Client;
 pub use destination::{Channel, Destination};

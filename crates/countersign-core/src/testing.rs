@@ -352,14 +352,8 @@ pub(crate) fn user_with_role(role: Role) -> User {
     let slug = Username::parse("slug", "acme").expect("slug");
     let mut organisation =
         Organisation::new(id, slug, DisplayName::parse("name", "Acme").expect("name"), &call);
-    let new = NewUser {
-        username: Username::parse("username", "ada").expect("username"),
-        display_name: None,
-        email: None,
-        phone: None,
-        locale: None,
-        roles: Roles::new([role]),
-    };
+    let username = Username::parse("username", "ada").expect("username");
+    let new = NewUser { roles: Roles::new([role]), ..NewUser::named(username) };
     organisation.admit(UserId::generate(START, &mut rng), new, &call).expect("admit")
 }
 

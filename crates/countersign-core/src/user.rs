@@ -1,6 +1,7 @@
 //! The person: one document with one version, holding all that decides about their second factors.
 
 use crate::{
+    attributes::Attributes,
     challenge::Challenge,
     destination::Destination,
     enrolment_link::OpenEnrolment,
@@ -13,7 +14,7 @@ use crate::{
     message::{Message, Notice, Parcel, Sender, Withdrawal},
     password::{Invitation, Password},
     policy::Policy,
-    profile::{DisplayName, Email, Phone, Username},
+    profile::{Description, DisplayName, Email, Phone, Username},
     refusal::{Invalid, Refusal},
     resend::SendLog,
     role::{Rank, Role, Roles},
@@ -47,6 +48,18 @@ pub struct User {
     /// The name people read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub display_name: Option<DisplayName>,
+    /// The name they were given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_name: Option<DisplayName>,
+    /// The name of their family.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family_name: Option<DisplayName>,
+    /// A line about them, for those who look after them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<Description>,
+    /// What others keep about them.
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    pub attributes: Attributes,
     /// Their address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<Email>,
@@ -144,6 +157,14 @@ pub struct NewUser {
     pub username: Username,
     /// The name people read.
     pub display_name: Option<DisplayName>,
+    /// The name they were given.
+    pub given_name: Option<DisplayName>,
+    /// The name of their family.
+    pub family_name: Option<DisplayName>,
+    /// A line about them.
+    pub description: Option<Description>,
+    /// What others keep about them.
+    pub attributes: Attributes,
     /// Their address.
     pub email: Option<Email>,
     /// Their number to call.
@@ -154,6 +175,24 @@ pub struct NewUser {
     pub roles: Roles,
 }
 
+impl NewUser {
+    /// Describes a member of whom only the name to sign in with is known.
+    pub fn named(username: Username) -> Self {
+        Self {
+            username,
+            display_name: None,
+            given_name: None,
+            family_name: None,
+            description: None,
+            attributes: Attributes::default(),
+            email: None,
+            phone: None,
+            locale: None,
+            roles: Roles::new([Role::Member]),
+        }
+    }
+}
+
 /// A change of a person's profile. A member that is `None` stays as it is.
 #[derive(Debug, Clone, Default)]
 pub struct UserPatch {
@@ -161,6 +200,14 @@ pub struct UserPatch {
     pub username: Option<Username>,
     /// Another display name, or none.
     pub display_name: Option<Option<DisplayName>>,
+    /// Another given name, or none.
+    pub given_name: Option<Option<DisplayName>>,
+    /// Another family name, or none.
+    pub family_name: Option<Option<DisplayName>>,
+    /// Another description, or none.
+    pub description: Option<Option<Description>>,
+    /// Other attributes, which replace all there are.
+    pub attributes: Option<Attributes>,
     /// Another address, or none.
     pub email: Option<Option<Email>>,
     /// Another number, or none.
@@ -191,6 +238,10 @@ impl User {
             number,
             username: new.username,
             display_name: new.display_name,
+            given_name: new.given_name,
+            family_name: new.family_name,
+            description: new.description,
+            attributes: new.attributes,
             email: new.email,
             phone: new.phone,
             locale: new.locale,
@@ -231,6 +282,18 @@ impl User {
         }
         if let Some(display_name) = patch.display_name {
             self.display_name = display_name;
+        }
+        if let Some(given_name) = patch.given_name {
+            self.given_name = given_name;
+        }
+        if let Some(family_name) = patch.family_name {
+            self.family_name = family_name;
+        }
+        if let Some(description) = patch.description {
+            self.description = description;
+        }
+        if let Some(attributes) = patch.attributes {
+            self.attributes = attributes;
         }
         if let Some(email) = patch.email {
             self.email = email;
@@ -289,6 +352,10 @@ impl User {
         [
             ("username", self.username != before.username),
             ("displayName", self.display_name != before.display_name),
+            ("givenName", self.given_name != before.given_name),
+            ("familyName", self.family_name != before.family_name),
+            ("description", self.description != before.description),
+            ("attributes", self.attributes != before.attributes),
             ("email", self.email != before.email),
             ("phone", self.phone != before.phone),
             ("locale", self.locale != before.locale),

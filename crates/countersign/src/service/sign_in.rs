@@ -20,7 +20,7 @@ use countersign_core::{
     event::Actor,
     keyring::Purpose,
     password::{self, NewPassword},
-    profile::{Label, matching_key},
+    profile::{DisplayName, Label, matching_key},
     role::Rank,
     session::{EnrolmentStep, NewSession, Refresh, SecondStep, Session, SignIn},
 };
@@ -380,8 +380,9 @@ fn tokens(app: &App, asker: &Asker, user: &User, session: &Session) -> Result<To
 
 fn own_names(user: &User) -> Vec<&str> {
     let email = user.email.as_ref().map(|email| email.as_str().split('@').next().unwrap_or_default());
-    let display_name = user.display_name.as_ref().map(|name| name.as_str());
-    [Some(user.username.as_str()), display_name, email].into_iter().flatten().collect()
+    let names = [&user.display_name, &user.given_name, &user.family_name];
+    let names = names.into_iter().flatten().map(DisplayName::as_str);
+    std::iter::once(user.username.as_str()).chain(names).chain(email).collect()
 }
 
 /// Runs a use case to its end even if the one who asked goes away.
