@@ -49,9 +49,6 @@ const LINK: &str = "https://mfa.example.com/enrol?token=csl_kJ7-zQ_x";
 /// Returns everything that is said on a channel.
 fn scripts(channel: Channel) -> Vec<Words> {
     let mut scripts = vec![Words::Test];
-    if channel == Channel::Mail {
-        scripts.push(Words::EnrolmentLink { url: Secret::new(LINK.to_owned()) });
-    }
     for purpose in PURPOSES {
         scripts.extend(CODES.map(|code| Words::Code { code: Secret::new(code.to_owned()), purpose }));
     }
@@ -63,6 +60,9 @@ fn scripts(channel: Channel) -> Vec<Words> {
             }
             scripts.push(Words::Notice { what, concerns: None, ip: None });
         }
+    }
+    if channel == Channel::Mail {
+        scripts.push(Words::EnrolmentLink { url: Secret::new(LINK.to_owned()) });
     }
     scripts
 }
