@@ -90,7 +90,7 @@ impl User {
 
         let (expires_at, created_at) = (call.now.after(life), call.now);
         let note = Note::new(Action::FactorEnrolled).factor(id).kind(proof.kind());
-        let state = Pending { expires_at, failures: 0 };
+        let state = Pending { expires_at, failures: 0, ticket: None };
         self.factors.push(Factor::Pending(Held { id, label, created_at, proof, state }));
         self.record(call, note);
         Ok(expires_at)
@@ -183,27 +183,32 @@ impl User {
         }
         let challenge = self.challenges.iter().find(|challenge| challenge.factor == id).map(|one| one.id);
         challenge.into_iter().for_each(|challenge| self.burn_challenge(challenge, call));
-        self.take_into_use(place, held, call);
+        self.put_in_use(place, held, call);
         Ok(Activation::Activated)
     }
 
-    fn take_into_use(&mut self, place: usize, held: Held<Pending>, call: &Call) {
+    /// Activates a waiting factor whose first code was right.
+    pub(crate) fn put_in_use(&mut self, place: usize, mut held: Held<Pending>, call: &Call) {
         let (id, kind, changed) = (held.id, held.proof.kind(), held.proof.destination().cloned());
+        let ticket = held.state.ticket.take();
         self.factors[place] = Factor::Active(held.activate(call.now));
         self.mfa_enabled = true;
         self.record(call, Note::new(Action::FactorActivated).factor(id).kind(kind));
         self.end_enrolment_of(id, call);
+        if let Some(ticket) = ticket {
+            self.replace_all_but(id, ticket.recovery, call);
+        }
         self.notify(Notice::FactorAdded, Some(kind.name()), changed.as_slice(), call);
     }
 
-    /// Takes a factor into use whose first code was just found right; one that is in use stays.
-    pub(crate) fn take_proved_into_use(&mut self, id: FactorId, call: &Call) {
+    /// Activates a factor whose first code was just found right; one that is in use stays.
+    pub(crate) fn put_proved_in_use(&mut self, id: FactorId, call: &Call) {
         let waiting = self.factors.iter().enumerate().find_map(|(place, factor)| match factor {
             Factor::Pending(held) if held.id == id => Some((place, held.clone())),
             _ => None,
         });
         if let Some((place, held)) = waiting {
-            self.take_into_use(place, held, call);
+            self.put_in_use(place, held, call);
         }
     }
 
@@ -214,7 +219,12 @@ impl User {
         Activation::Expired
     }
 
-    fn fail_activation(&mut self, place: usize, mut held: Held<Pending>, call: &Call) -> Activation {
+    pub(crate) fn fail_activation(
+        &mut self,
+        place: usize,
+        mut held: Held<Pending>,
+        call: &Call,
+    ) -> Activation {
         held.state.failures = held.state.failures.saturating_add(1);
         let attempts_left = ACTIVATION_TRIES.saturating_sub(held.state.failures);
         let note = Note::new(Action::FactorActivationRejected).factor(held.id).kind(held.proof.kind());
@@ -371,7 +381,7 @@ impl User {
         self.factors.iter().position(|factor| factor.id() == id).ok_or(Refusal::NoSuchFactor)
     }
 
-    fn check_room_for(&self, kind: Kind, policy: &Policy) -> Result<(), Refusal> {
+    pub(crate) fn check_room_for(&self, kind: Kind, policy: &Policy) -> Result<(), Refusal> {
         if !policy.allows(kind) {
             return Err(Refusal::KindForbidden(kind));
         }
@@ -381,7 +391,7 @@ impl User {
         Ok(())
     }
 
-    fn make_room_for_pending(&mut self, call: &Call) {
+    pub(crate) fn make_room_for_pending(&mut self, call: &Call) {
         let waiting = self.factors.iter().filter(|factor| matches!(factor, Factor::Pending(_))).count();
         if waiting >= PENDING_LIMIT
             && let Some(oldest) = self.factors.iter().position(|factor| matches!(factor, Factor::Pending(_)))
@@ -412,7 +422,7 @@ pub(crate) fn check(proof: &Proof, secret: &OtpSecret, code: &Code, policy: &Pol
     }
 }
 
-fn burn(proof: &mut Proof, moving_factor: u64) {
+pub(crate) fn burn(proof: &mut Proof, moving_factor: u64) {
     match proof {
         Proof::Totp(totp) => totp.burn(moving_factor),
         Proof::Hotp(hotp) => hotp.burn(moving_factor),

@@ -59,6 +59,10 @@ actions! {
     ClientUpdated = "client.updated",
     /// A service client got another secret.
     ClientSecretRotated = "client.secret_rotated",
+    /// A service client got another public key.
+    ClientKeyAdded = "client.key_added",
+    /// A service client lost a public key.
+    ClientKeyRemoved = "client.key_removed",
     /// A service client was deleted.
     ClientDeleted = "client.deleted",
     /// A person was created. Stands in the organisation's chain and in the person's.
@@ -101,6 +105,8 @@ actions! {
     DeliveryTested = "delivery.tested",
     /// All of a person's factors and codes were deleted.
     FactorReset = "factor.reset",
+    /// A person's second factor was switched off, and all of its secrets deleted.
+    MfaSwitchedOff = "mfa.switched_off",
     /// A set of recovery codes replaced the one before.
     RecoveryCodesReplaced = "recovery_codes.replaced",
     /// An emergency code was issued.

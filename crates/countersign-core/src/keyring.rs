@@ -78,6 +78,10 @@ pub enum Purpose {
     EnrolmentLink,
     /// The keyed hash of an enrolment code.
     EnrolmentCode,
+    /// The keyed hash of a ticket that a factor is activated with.
+    EnrolmentTicket,
+    /// The keyed hash in a short token for the second step of a sign-in.
+    LoginTicket,
     /// The keyed hash of a client's secret.
     ClientSecret,
     /// The private key that signs tokens and checkpoints.
@@ -100,6 +104,8 @@ impl Purpose {
             Self::Invitation => "invitation",
             Self::EnrolmentLink => "enrolment-link",
             Self::EnrolmentCode => "enrolment-code",
+            Self::EnrolmentTicket => "enrolment-ticket",
+            Self::LoginTicket => "login-ticket",
             Self::ClientSecret => "client-secret",
             Self::SigningKey => "signing-key",
             Self::Canary => "canary",

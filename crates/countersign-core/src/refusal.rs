@@ -97,11 +97,17 @@ pub enum Refusal {
     #[error("the token is unknown, used or expired")]
     TokenGone,
     /// What a slow hash was computed against has changed meanwhile; compute it again.
-    #[error("the password changed meanwhile")]
+    #[error("the password or the recovery codes changed meanwhile")]
     Stale,
+    /// The organisation's policy asks everybody for a second factor.
+    #[error("the organisation's policy asks everybody for a second factor; nobody is without")]
+    MfaEnforced,
     /// There is no such client.
     #[error("no such client")]
     NoSuchClient,
+    /// The client has no such key.
+    #[error("no such key")]
+    NoSuchKey,
     /// A name that must be unique is taken.
     #[error("{0} is taken")]
     Taken(&'static str),
