@@ -13,7 +13,7 @@ use crate::{
     service::enrolment_links::{self, Confirmed, Told},
 };
 use axum::{
-    extract::{Query, State},
+    extract::{Query, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
 use countersign_core::{Code, enrolment_code};
@@ -37,6 +37,8 @@ pub(super) struct Typed {
     username: String,
 }
 
+/// What the address says; one that cannot be read says nothing.
+type AskedFor = Result<Query<Asked>, QueryRejection>;
 /// Within the limit, or the page that says so.
 type Limit = Result<WithinSignInLimit, Problem>;
 
@@ -46,7 +48,7 @@ pub(super) async fn show(
     info: RequestInfo,
     headers: HeaderMap,
     State(app): State<SharedApp>,
-    asked: Option<Query<Asked>>,
+    asked: AskedFor,
 ) -> Result<Page, Problem> {
     let reader = Language::asked_for(&headers);
     if limit.is_err() {
@@ -65,7 +67,7 @@ pub(super) async fn submit(
     info: RequestInfo,
     headers: HeaderMap,
     State(app): State<SharedApp>,
-    asked: Option<Query<Asked>>,
+    asked: AskedFor,
     Form(typed): Form<Typed>,
 ) -> Result<Response, Problem> {
     let reader = Language::asked_for(&headers);
@@ -147,7 +149,10 @@ fn set_up(shown: &enrolment_links::Page) -> Result<Page, Problem> {
 
 /// The form for an enrolment code.
 fn told(reader: &'static Language, username: &str) -> Page {
-    Page::new(reader, "told").with("username", username).with("digits", enrolment_code::CODE_DIGITS).with("error", "")
+    Page::new(reader, "told")
+        .with("username", username)
+        .with("digits", enrolment_code::CODE_DIGITS)
+        .with("error", "")
 }
 
 fn gone(reader: &'static Language) -> Page {

@@ -86,7 +86,8 @@ fn best(wanted: &str) -> Option<&'static Language> {
     let mut best: Option<(f32, &'static Language)> = None;
     for item in wanted.split(',').take(LANGUAGES_READ) {
         let (tag, weight) = item.split_once(';').unwrap_or((item, "q=1"));
-        let weight = weight.trim().strip_prefix("q=").and_then(|text| text.parse::<f32>().ok()).unwrap_or(0.0);
+        let weight =
+            weight.trim().strip_prefix("q=").and_then(|text| text.parse::<f32>().ok()).unwrap_or(0.0);
         let primary = tag.trim().split('-').next().unwrap_or_default().to_ascii_lowercase();
         let Some(found) = LANGUAGES.get(primary.as_str()) else { continue };
         if weight > best.map_or(0.0, |(weight, _)| weight) {

@@ -12,6 +12,6 @@ use crate::service::enrolment_links;
 use axum::{Router, routing::get};
 
 /// Returns the routes of all pages.
-pub fn router() -> Router<Web> {
+pub(super) fn router() -> Router<Web> {
     Router::new().route(enrolment_links::PAGE, get(enrolment::show).post(enrolment::submit))
 }

@@ -44,7 +44,7 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 
 /// Returns the strings of a language as templates.
 fn strings(language: &'static Language) -> impl Iterator<Item = (String, String)> {
-    let of = |section: &'static str| {
+    let of = move |section: &'static str| {
         language.strings(section).map(move |(key, text)| (name(language, section, key), text.to_owned()))
     };
     language.sections().flat_map(of)
@@ -70,9 +70,10 @@ pub(super) struct Page {
 impl Page {
     /// Begins a page with the strings of a section, in the template of the same name.
     pub(super) fn new(language: &'static Language, section: &'static str) -> Self {
-        let template = TEMPLATES.iter().map(|(name, _)| *name).find(|name| {
-            name.strip_suffix(".html").is_some_and(|name| name == section)
-        });
+        let template = TEMPLATES
+            .iter()
+            .map(|(name, _)| *name)
+            .find(|name| name.strip_suffix(".html").is_some_and(|name| name == section));
         let template = template.unwrap_or("message.html");
         Self { language, status: StatusCode::OK, template, section, facts: Facts::new() }
     }
