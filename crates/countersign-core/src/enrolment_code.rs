@@ -121,6 +121,11 @@ impl User {
         Ok(None)
     }
 
+    /// Tells whether there is a code that still opens something.
+    pub fn has_enrolment_code(&self, policy: &Policy, now: Timestamp) -> bool {
+        self.open_code(policy, now).is_some()
+    }
+
     /// Returns the code that still opens something, with its failures.
     fn open_code(&self, policy: &Policy, now: Timestamp) -> Option<(FactorId, Tag, u8)> {
         let (open, held) = self.awaited(now)?;

@@ -150,6 +150,11 @@ enum Tried {
 
 async fn try_code(app: &App, asker: &Asker, id: UserId, code: Code) -> Result<Tried> {
     let organisation = asker.organisation.id;
+    // A change that finds nothing to try would cost less than a code that is wrong, and more than nobody's.
+    let user = app.store.user(organisation, id).await?;
+    if !user.is_some_and(|user| user.has_enrolment_code(&asker.organisation.policy, asker.call.now)) {
+        return Ok(Tried::Nothing);
+    }
     let outcome = app
         .change(asker, id, move |user, with| {
             let opened = user.redeem_enrolment_code(&code, with.policy, with.keys, with.call)?;
