@@ -412,7 +412,7 @@ async fn a_password_alone_enrols_nothing_while_a_link_is_open() {
     second_step(&app, &ada, &key.code()).await.expect_ok();
 }
 
-async fn told<'a>(app: &'a TestApp, username: &str, code: &str) -> Answer {
+async fn told(app: &TestApp, username: &str, code: &str) -> Answer {
     app.post("/enrol").form(&[("username", username), ("code", code)]).await
 }
 
