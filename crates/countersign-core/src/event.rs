@@ -91,7 +91,7 @@ actions! {
     DeliveryRetried = "delivery.retried",
     /// A message was sent to see whether a channel works.
     DeliveryTested = "delivery.tested",
-    /// All of a person's factors and codes were deleted.
+    /// All of a person's factors and codes were deleted, or those of one `kind`.
     FactorReset = "factor.reset",
     /// A set of recovery codes replaced the one before.
     RecoveryCodesReplaced = "recovery_codes.replaced",
@@ -115,6 +115,8 @@ actions! {
     LoginRejected = "login.rejected",
     /// A password was locked.
     PasswordLocked = "password.locked",
+    /// A password was unlocked.
+    PasswordUnlocked = "password.unlocked",
     /// A password was set or changed.
     PasswordSet = "password.set",
     /// An invitation to set a password was issued.
