@@ -13,6 +13,7 @@ pub mod client;
 pub mod delivery;
 pub mod destination;
 pub mod enrolment;
+pub mod enrolment_ticket;
 pub mod event;
 pub mod factor;
 pub mod handle;

@@ -11,7 +11,7 @@ use crate::{
         emergency::EmergencyCode,
         otp::{Generator, Hotp, OtpSecret, Totp},
         recovery::RecoveryCodes,
-        scratch::ScratchCode,
+        scratch::{SHORT_DIGITS, ScratchCode, Stretched},
     },
     id::{ClientId, FactorId, LoginId, OrganisationId, SessionId, UserId},
     keyring::{Binding, KeyError, KeyId, Keyring, Sealed, TAG_BYTES, Tag},
@@ -301,6 +301,26 @@ pub(crate) fn sender() -> Sender<'static> {
     Sender { product: "Acme", locale: &LOCALE, sends_notices: true }
 }
 
+/// What stands for the slow hash of a short code.
+pub(crate) fn stretch(code: &str, salt: Uuid) -> Stretched {
+    Stretched { salt, value: [salt.as_bytes(), code.as_bytes()].concat().into() }
+}
+
+/// An attempt with a code stretched for a set.
+pub(crate) fn stretched(code: &str, target: Target, salt: Uuid) -> Attempt {
+    Attempt { stretched: Some(stretch(code, salt)), ..attempt(code, target) }
+}
+
+/// Draws five short recovery codes for a person.
+pub(crate) fn short_codes(user: &User, salt: Uuid, now: Timestamp) -> (Vec<ScratchCode>, RecoveryCodes) {
+    let drawn: Vec<_> = (0..5)
+        .map(|seed| ScratchCode::digits(SHORT_DIGITS, &mut rng(seed + salt.as_u128() as u64)))
+        .collect();
+    let hashed: Vec<_> = drawn.iter().map(|code| stretch(code.canonical(), salt)).collect();
+    let set = RecoveryCodes::of_short(&hashed, salt, user.organisation, user.id, &OpenKeyring, now);
+    (drawn, set.expect("hash"))
+}
+
 /// A code that is none of the fixed people's.
 pub(crate) const WRONG: &str = "000001";
 /// What stands for the hash of a password.
@@ -358,7 +378,7 @@ pub(crate) fn user_with_role(role: Role) -> User {
 }
 
 pub(crate) fn attempt(code: &str, target: Target) -> Attempt {
-    Attempt { code: typed(code), target, request: None }
+    Attempt::new(typed(code), target)
 }
 
 pub(crate) fn typed(code: &str) -> Code {

@@ -12,7 +12,7 @@ use crate::{
     lock::{Locks, Method},
     message::{Message, Notice, Parcel, Sender, Withdrawal},
     password::{Invitation, Password},
-    policy::Policy,
+    policy::{Policy, Requirement},
     profile::{Description, DisplayName, Email, Phone, Username},
     refusal::{Invalid, Refusal},
     resend::SendLog,
@@ -391,6 +391,37 @@ impl User {
         self.end_sessions(None, call);
         self.record(call, note);
         self.notify(Notice::FactorsReset, None, &destinations, call);
+        Ok(())
+    }
+
+    /// Switches the second factor off: deletes factors and codes, waiting ones too, and closes open logins.
+    ///
+    /// Failure counts stay, so that switching off and on again buys nobody a try. One that is off stays off.
+    pub fn switch_off_mfa(&mut self, policy: &Policy, call: &Call) -> Result<(), Refusal> {
+        self.check_removal_by(policy, call)?;
+        if policy.requirement == Requirement::Enforced {
+            return Err(Refusal::MfaEnforced);
+        }
+        let is_off = !self.mfa_enabled && self.factors.is_empty() && self.logins.is_empty();
+        if is_off && self.recovery.is_none() && self.emergency.is_none() {
+            return Ok(());
+        }
+        let note = Note::new(Action::MfaSwitchedOff)
+            .detail("factors", self.factors.len())
+            .detail("recoveryCodes", self.recovery.as_ref().map_or(0, RecoveryCodes::remaining));
+        let destinations = self.destinations();
+        let had_factors = self.has_active_factor();
+        self.end_challenges(call);
+        self.factors.clear();
+        self.recovery = None;
+        self.emergency = None;
+        self.logins.clear();
+        self.requests.clear();
+        self.mfa_enabled = false;
+        self.record(call, note);
+        if had_factors {
+            self.notify(Notice::FactorsReset, None, &destinations, call);
+        }
         Ok(())
     }
 

@@ -229,7 +229,8 @@ impl From<Refusal> for Problem {
             Refusal::LastOwner => Self::new(S::CONFLICT, "last_owner", detail),
             Refusal::Taken(member) => Error::Conflict(member).into(),
             Refusal::TokenGone => Self::new(S::GONE, "token_gone", detail),
-            Refusal::Stale => Self::new(S::CONFLICT, "stale", "the password changed meanwhile; try again"),
+            Refusal::Stale => Self::new(S::CONFLICT, "stale", format!("{detail}; try again")),
+            Refusal::MfaEnforced => Self::new(S::CONFLICT, "mfa_enforced", detail),
             Refusal::Key(_) => Error::Internal(detail).into(),
         }
     }

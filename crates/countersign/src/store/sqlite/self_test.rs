@@ -78,7 +78,7 @@ fn enrol(batch: &Batch<'_>, now: Timestamp) -> Result<Code> {
 }
 
 fn check_replay(batch: &Batch<'_>, code: &Code, now: Timestamp) -> Result<()> {
-    let attempt = Attempt { code: code.clone(), target: Target::Kind(Kind::Totp), request: None };
+    let attempt = Attempt::new(code.clone(), Target::Kind(Kind::Totp));
     let mut verify =
         |user: &mut User| user.verify(&attempt, &Policy::default(), &Unsealed, &Call::system(now));
 

@@ -202,7 +202,7 @@ fn drop_messages(user: &mut User) -> Result<(), Refusal> {
 }
 
 fn attempt(code: &str, target: Target) -> Attempt {
-    Attempt { code: Code::parse("code", code).unwrap(), target, request: None }
+    Attempt::new(Code::parse("code", code).unwrap(), target)
 }
 
 fn attempt_named(request: &str, code: &str, target: Target) -> Attempt {
