@@ -94,25 +94,26 @@ impl User {
         }
     }
 
-    /// Decides the second step of a sign-in by what it asked for. A recovery code always stands in.
+    /// Decides the second step of a sign-in by what it asked for, whatever the attempt's target. A recovery code always
+    /// stands in.
     pub fn answer_second_step(
         &mut self,
         login: LoginId,
-        code: &Code,
+        attempt: &Attempt,
         session: SessionId,
         policy: &Policy,
         keys: &impl Keyring,
         call: &Call,
     ) -> Result<SecondStep, Refusal> {
-        let is_sent = code.as_str().len() == CODE_DIGITS;
+        let is_sent = attempt.code.as_str().len() == CODE_DIGITS;
         let target = match self.preferred_second_factor(policy, call) {
             Asked::NewAddress(_) => {
-                return self.answer_with_first_code(login, code, session, policy, keys, call);
+                return self.answer_with_first_code(login, &attempt.code, session, policy, keys, call);
             }
             Asked::Mail(factor) if is_sent => Target::Factor(factor),
-            Asked::Mail(_) | Asked::Otp | Asked::Other => Target::AnyOtp,
+            Asked::Mail(_) | Asked::Otp | Asked::Other => Target::Any,
         };
-        let attempt = Attempt { code: code.clone(), target, request: None };
+        let attempt = Attempt { target, ..attempt.clone() };
         self.second_step(login, &attempt, session, policy, keys, call)
     }
 
@@ -196,7 +197,9 @@ mod tests {
         policy::Requirement,
         profile::Email,
         session::NewSession,
-        testing::{HASH, OpenKeyring, Person, WRONG, checked, label, new_session, newcomer, rng, typed},
+        testing::{
+            HASH, OpenKeyring, Person, WRONG, attempt, checked, label, new_session, newcomer, rng, typed,
+        },
     };
     use uuid::Uuid;
 
@@ -222,7 +225,8 @@ mod tests {
 
     fn answer(person: &mut Person, login: LoginId, code: &str) -> Result<SecondStep, Refusal> {
         let call = person.themselves(false);
-        person.user.answer_second_step(login, &typed(code), SESSION, &person.policy, &OpenKeyring, &call)
+        let attempt = attempt(code, Target::AnyOtp);
+        person.user.answer_second_step(login, &attempt, SESSION, &person.policy, &OpenKeyring, &call)
     }
 
     fn activate(

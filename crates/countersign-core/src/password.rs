@@ -176,6 +176,11 @@ impl User {
         Ok(false)
     }
 
+    /// Tells whether the password is locked.
+    pub fn is_password_locked(&self, now: Timestamp) -> bool {
+        self.password.as_ref().is_some_and(|password| password.lock.is_locked(now).is_some())
+    }
+
     /// Clears lock and count of the password; tells whether there was any.
     pub fn unlock_password(&mut self, call: &Call) -> Result<bool, Refusal> {
         self.check_managed_by_another(call)?;

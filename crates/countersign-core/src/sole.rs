@@ -80,6 +80,7 @@ mod tests {
     #[test]
     fn a_second_enrolment_replaces_the_first_while_it_waits() {
         let mut person = newcomer();
+        person.happened();
         let first = enrol(&mut person, 1).expect("first");
 
         let second = enrol(&mut person, 2).expect("second");
