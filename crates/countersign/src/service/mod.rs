@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod challenges;
+pub mod client_assertions;
 pub mod clients;
 pub mod deliveries;
 pub mod factors;
@@ -11,6 +12,7 @@ pub mod passwords;
 pub mod recovery;
 pub mod setup;
 pub mod sign_in;
+pub mod signatures;
 pub mod ticket;
 pub mod tokens;
 pub mod users;

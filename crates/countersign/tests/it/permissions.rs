@@ -5,6 +5,7 @@
 
 use crate::{
     description::{Operation, operations},
+    signing::EcKey,
     test_app::{Answer, Client, Credentials, PASSWORD, Person, TestApp},
 };
 use countersign::{
@@ -74,6 +75,7 @@ struct Target {
     hotp: String,
     challenge: String,
     client: String,
+    key: String,
     delivery: String,
     fresh: String,
     /// Sends the message whose outcome the operation waits for.
@@ -115,6 +117,12 @@ impl Target {
         if path.contains("{client}") {
             target.client = app.client(&["verify"]).await.id;
         }
+        if path.contains("{key}") {
+            let body = json!({ "publicKey": EcKey::generate().public_jwk() });
+            let keys = format!("/v1/clients/{}/keys", target.client);
+            let client = app.post(&keys).by(&root).json(body).await.expect_created();
+            target.key = client["publicKeys"][0]["id"].as_str().expect("an id").to_owned();
+        }
         target
     }
 
@@ -126,6 +134,7 @@ impl Target {
             .replace("{challenge}", challenge)
             .replace("{factor}", factor)
             .replace("{client}", &self.client)
+            .replace("{key}", &self.key)
             .replace("{delivery}", if self.delivery.is_empty() { NOBODYS } else { &self.delivery })
             .replace("{organisation}", "main")
             .replace("{fresh}", &self.fresh)
@@ -195,6 +204,7 @@ fn sample(operation: &Operation) -> Option<Value> {
         "PATCH /v1/organisations/{organisation}/policy" => json!({ "recoveryCodes": 12 }),
         "POST /v1/clients" => json!({ "name": "another", "scopes": ["verify"] }),
         "PATCH /v1/clients/{client}" => json!({ "name": "other" }),
+        "POST /v1/clients/{client}/keys" => json!({ "publicKey": EcKey::generate().public_jwk() }),
         _ => return None,
     })
 }
