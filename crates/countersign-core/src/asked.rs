@@ -61,10 +61,12 @@ impl User {
     }
 
     /// Asks for the second step of a sign-in: earlier ones through the same client lapse, and a code by mail is sent.
+    ///
+    /// A profile's address is enrolled only with a `new_address` to be; without, an app is asked for.
     pub fn ask_second_step(
         &mut self,
         login: LoginId,
-        (factor, label): (FactorId, Label),
+        new_address: Option<(FactorId, Label)>,
         new: &NewCode,
         policy: &Policy,
         keys: &impl Keyring,
@@ -73,15 +75,16 @@ impl User {
         let open = self.open_login(login, call)?;
         self.supersede_logins(&open, call);
         let asked = self.preferred_second_factor(policy, call);
-        match &asked {
-            Asked::Mail(factor) => {
+        match (&asked, new_address) {
+            (Asked::Mail(factor), _) => {
                 self.challenge_in_login(login, Recipient::Factor(*factor), new, policy, keys, call)?;
             }
-            Asked::NewAddress(to) => {
+            (Asked::NewAddress(to), Some((factor, label))) => {
                 let sole = (factor, label, to.clone());
                 self.enrol_sole_sent(Some(login), sole, new, policy, keys, call)?;
             }
-            Asked::Otp | Asked::Other => {}
+            (Asked::NewAddress(_), None) => return Ok(Asked::Other),
+            (Asked::Otp | Asked::Other, _) => {}
         }
         Ok(asked)
     }
@@ -218,7 +221,7 @@ mod tests {
     fn ask(person: &mut Person, login: LoginId) -> Result<(Asked, String), Refusal> {
         let new = NewCode::draw(person.now, &mut rng(person.user.audit_head.seq));
         let call = person.themselves(false);
-        let (policy, factor) = (&person.policy, (FACTOR, label("mail")));
+        let (policy, factor) = (&person.policy, Some((FACTOR, label("mail"))));
         let asked = person.user.ask_second_step(login, factor, &new, policy, &OpenKeyring, &call)?;
         Ok((asked, new.digits().expose().clone()))
     }
