@@ -1,9 +1,8 @@
 //! A second step for callers who show one way to finish a sign-in instead of a choice.
 
 use super::{
-    factors,
+    factors, short_codes,
     sign_in::{Grant, asker_of, granted, to_the_end},
-    short_codes,
     tokens::SecondStepToken,
 };
 use crate::{
@@ -11,8 +10,7 @@ use crate::{
     error::{Error, Result},
 };
 use countersign_core::{
-    Asked, Attempt, Call, ClientId, FactorId, Kind, NewCode, Refusal, SessionId, User,
-    session::SecondStep,
+    Asked, Attempt, Call, ClientId, FactorId, Kind, NewCode, Refusal, SessionId, User, session::SecondStep,
 };
 use std::sync::Arc;
 
@@ -26,9 +24,7 @@ pub async fn ask(app: &App, call: Call, step: &SecondStepToken) -> Result<(Asked
     let reach = app.reach.clone();
     app.change(&asker, user, move |user, with| {
         // Who cannot be written to may still enrol an app.
-        let can_mail = user
-            .profile_destination(Kind::Email)
-            .is_some_and(|address| reach.includes(&address));
+        let can_mail = user.profile_destination(Kind::Email).is_some_and(|address| reach.includes(&address));
         let new_address = can_mail.then(|| (factor, label.clone()));
         let asked = user.ask_second_step(login, new_address, &new, with.policy, with.keys, with.call)?;
         Ok((asked, user.clone()))
@@ -72,7 +68,8 @@ pub async fn finish_proved(app: &App, call: Call, step: SecondStepToken) -> Resu
 
 /// Refuses an open sign-in that was begun through another client.
 pub async fn check_client(app: &App, call: &Call, step: &SecondStepToken, client: ClientId) -> Result<()> {
-    let user = app.store.user(step.organisation, step.user).await?.ok_or(Error::Refused(Refusal::TokenGone))?;
+    let user =
+        app.store.user(step.organisation, step.user).await?.ok_or(Error::Refused(Refusal::TokenGone))?;
     // Which client a login belongs to never changes, so looking before the change is enough.
     match user.open_login(step.login, call)?.client {
         Some(owner) if owner == client => Ok(()),

@@ -416,7 +416,9 @@ pub(super) fn own_names(user: &User) -> Vec<&str> {
 }
 
 /// Runs a use case to its end even if the one who asked goes away.
-pub(super) async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+pub(super) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
     match tokio::spawn(work).await {
         Ok(outcome) => outcome,
         Err(error) => Err(Error::Internal(format!("sign in: {error}"))),

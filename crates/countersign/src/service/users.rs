@@ -7,12 +7,8 @@ use crate::{
     store::{Page, UserFilter},
 };
 use countersign_core::{
-<<<<<<< HEAD
-    Handle, Kind, User, UserId,
-=======
-    Handle, Secret, User, UserId,
+    Handle, Kind, Secret, User, UserId,
     password::NewPassword,
->>>>>>> veeam
     user::{NewUser, UserPatch},
 };
 
@@ -66,15 +62,6 @@ pub async fn delete(app: &App, asker: &Asker, handle: &Handle) -> Result<()> {
     app.remove(asker, id, |organisation, user, call| organisation.dismiss(user, call)).await
 }
 
-<<<<<<< HEAD
-/// Deletes all of a person's factors, codes, locks and sessions; or the factors of one kind.
-pub async fn reset(app: &App, asker: &Asker, handle: &Handle, kind: Option<Kind>) -> Result<User> {
-    app.change(asker, handle, move |user, with| {
-        match kind {
-            None => user.reset(with.policy, with.call)?,
-            Some(kind) => user.reset_kind(kind, with.policy, with.call)?,
-        }
-=======
 /// Gives somebody else another password, which ends their sessions.
 pub async fn set_password(app: &App, asker: &Asker, handle: &Handle, password: &str) -> Result<()> {
     let user = app.user(asker.organisation.id, handle).await?;
@@ -88,11 +75,13 @@ pub async fn switch_off_mfa(app: &App, asker: &Asker, handle: &Handle) -> Result
     app.change(asker, handle, |user, with| user.switch_off_mfa(with.policy, with.call)).await
 }
 
-/// Deletes all of a person's factors, codes, locks and sessions.
-pub async fn reset(app: &App, asker: &Asker, handle: &Handle) -> Result<User> {
-    app.change(asker, handle, |user, with| {
-        user.reset(with.policy, with.call)?;
->>>>>>> veeam
+/// Deletes all of a person's factors, codes, locks and sessions; or the factors of one kind.
+pub async fn reset(app: &App, asker: &Asker, handle: &Handle, kind: Option<Kind>) -> Result<User> {
+    app.change(asker, handle, move |user, with| {
+        match kind {
+            None => user.reset(with.policy, with.call)?,
+            Some(kind) => user.reset_kind(kind, with.policy, with.call)?,
+        }
         Ok(user.clone())
     })
     .await
