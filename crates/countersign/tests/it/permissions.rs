@@ -25,13 +25,13 @@ use serde_json::{Value, json};
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 
 /// A caller, and what they are.
-struct Caller {
-    name: String,
-    credentials: Credentials,
-    is: Is,
+pub(crate) struct Caller {
+    pub(crate) name: String,
+    pub(crate) credentials: Credentials,
+    pub(crate) is: Is,
 }
 
-enum Is {
+pub(crate) enum Is {
     /// Nobody we know: the code of the 401.
     Unknown(&'static str),
     Person(Role),
@@ -44,7 +44,7 @@ impl Caller {
     }
 
     /// What the permission table says: `None` is yes.
-    fn refusal(&self, permission: Permission) -> Option<(u16, &'static str)> {
+    pub(crate) fn refusal(&self, permission: Permission) -> Option<(u16, &'static str)> {
         match &self.is {
             Is::Unknown(code) => Some((401, code)),
             Is::Person(role) if role.allows(permission) => None,
@@ -210,7 +210,7 @@ fn sample(operation: &Operation) -> Option<Value> {
 }
 
 /// Everybody who could call. The tokens that must not work come first, because the clock moves for one of them.
-async fn callers(app: &TestApp) -> Vec<Caller> {
+pub(crate) async fn callers(app: &TestApp) -> Vec<Caller> {
     let mut callers = unknown_callers(app).await;
     for role in Role::ALL {
         let credentials = match role {
@@ -450,7 +450,7 @@ async fn another_organisations_administrator_neither_sees_nor_touches_anybody() 
 }
 
 /// An administrator and a client of another organisation.
-async fn strangers(app: &TestApp) -> Vec<(&'static str, Credentials)> {
+pub(crate) async fn strangers(app: &TestApp) -> Vec<(&'static str, Credentials)> {
     app.another_organisation("acme").await;
     let owner = app.owner().await;
     let admin = app.user("mallory").with_role("admin").in_organisation("acme", &owner).with_password().await;
