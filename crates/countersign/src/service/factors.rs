@@ -284,7 +284,7 @@ impl NewFactor {
         (self.id, self.label.clone(), self.proof.clone())
     }
 
-    fn shown(&self, organisation: &Organisation, user: &User) -> Result<Enrolled> {
+    pub(super) fn shown(&self, organisation: &Organisation, user: &User) -> Result<Enrolled> {
         let uri = otpauth::key_uri(issuer(organisation), account(user), &self.proof, &self.secret);
         let shown = Shown::Key { secret: self.secret.to_base32(), uri: uri.ok_or(Refusal::NoQrCode)? };
         Ok(Enrolled { factor: user.factor(self.id)?.clone(), shown })

@@ -384,7 +384,7 @@ pub async fn accept_invitation(app: &App, call: Call, token: &str, password: &st
         .await
 }
 
-async fn asker_of(app: &App, token: &SecondStepToken, call: Call) -> Result<Asker> {
+pub(super) async fn asker_of(app: &App, token: &SecondStepToken, call: Call) -> Result<Asker> {
     let organisation = app.store.organisation(token.organisation).await?;
     let organisation = organisation.ok_or(Error::Refused(Refusal::TokenGone))?;
     // The first factor was right, so the person acts for themselves; what this allows, the open login decides.
@@ -392,7 +392,7 @@ async fn asker_of(app: &App, token: &SecondStepToken, call: Call) -> Result<Aske
     Ok(Asker { organisation, call: Call { actor: Actor::User(token.user), rank, ..call } })
 }
 
-fn granted(app: &App, asker: &Asker, user: User, session: &Session) -> Result<Grant> {
+pub(super) fn granted(app: &App, asker: &Asker, user: User, session: &Session) -> Result<Grant> {
     Ok(Grant::Tokens { pair: tokens(app, asker, &user, session)?, user: Box::new(user) })
 }
 
