@@ -16,11 +16,17 @@ use axum::extract::State;
 use countersign_core::{Handle, User, profile::matching_key, refusal::Invalid};
 use serde::Deserialize;
 
+/// A user, named by address or by name.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct LookupBody {
+pub(super) struct Named {
     email: Option<String>,
     username: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct LookupBody {
+    #[serde(flatten)]
+    named: Named,
     /// There is no directory to synchronise with first.
     #[serde(default, rename = "searchUnsynched", deserialize_with = "body::truth")]
     _search_unsynched: Option<bool>,
@@ -33,22 +39,26 @@ pub(super) async fn lookup(
 ) -> Result<Json<UserView>, Problem> {
     raw.expect_json()?;
     let body: LookupBody = body::read(&raw)?;
-    let email = body.email.filter(|email| !email.trim().is_empty());
-    let username = body.username.filter(|username| !username.trim().is_empty());
+    Ok(shown(&body.named.find(&app, &who.asker).await?, &who.asker))
+}
 
-    let user = match (email, username) {
-        (None, None) => return Err(Invalid::new("email", "expected email or username").into()),
-        (Some(email), None) => by_email(&app, &who.asker, &email).await?,
-        (None, Some(username)) => by_username(&app, &who.asker, &username).await?,
-        (Some(email), Some(username)) => {
-            let user = by_email(&app, &who.asker, &email).await?;
-            if user.username.key() != matching_key(&username) {
-                return Err(Invalid::new("username", "email and username name different users").into());
+impl Named {
+    /// Finds the user. Who is named twice must be the same both times.
+    pub(super) async fn find(self, app: &App, asker: &Asker) -> Result<User> {
+        let said = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
+        match (said(self.email), said(self.username)) {
+            (None, None) => Err(Invalid::new("email", "expected email or username").into()),
+            (Some(email), None) => by_email(app, asker, &email).await,
+            (None, Some(username)) => by_username(app, asker, &username).await,
+            (Some(email), Some(username)) => {
+                let user = by_email(app, asker, &email).await?;
+                if user.username.key() == matching_key(&username) {
+                    return Ok(user);
+                }
+                Err(Invalid::new("username", "email and username name different users").into())
             }
-            user
         }
-    };
-    Ok(shown(&user, &who.asker))
+    }
 }
 
 async fn by_email(app: &App, asker: &Asker, email: &str) -> Result<User> {

@@ -9,6 +9,7 @@ mod health;
 mod logs;
 mod lookup;
 mod numbers;
+mod registration;
 mod status;
 mod token;
 mod unlock;
@@ -75,6 +76,14 @@ pub fn calls() -> Calls {
         "`DELETE` and `POST /v1/users/{user}/factors` for `sms` and `voice`, in one change",
         "factor.imported factor.deleted",
         numbers::set,
+    );
+    let calls = calls.on(
+        Method::POST,
+        "/AdminInterface/restapi/v1/users/deviceRegistrationCode",
+        May(P::WriteFactors),
+        "`POST /v1/users/{user}/enrolment-code`",
+        "factor.enrolled enrolment_code.issued",
+        registration::issue,
     );
     logs(emergency_codes(authenticators(calls)))
         .on(Method::POST, "/oauth/token", Nothing, "`POST /oauth/token`", "", token::token)
