@@ -33,14 +33,14 @@ pub async fn unlock_what_can_be(
     methods: Vec<Method>,
 ) -> Result<(User, Option<Error>)> {
     let handle = Handle::Id(id);
-    match unlock(app, asker, &handle, methods.clone()).await {
+    match unlock(app, asker, &handle, methods.clone(), false).await {
         Ok(user) => return Ok((user, None)),
         Err(Error::Store(_) | Error::Internal(_) | Error::Busy) => {}
         Err(refused) => return Err(refused),
     }
     let mut failure = None;
     for method in methods {
-        failure = unlock(app, asker, &handle, vec![method]).await.err().or(failure);
+        failure = unlock(app, asker, &handle, vec![method], false).await.err().or(failure);
     }
     Ok((app.user(asker.organisation.id, &handle).await?, failure))
 }

@@ -6,13 +6,15 @@ use super::view;
 use countersign_core::{Action, Kind, Method, event::Event};
 
 /// What stands in the log of user events: how people proved who they are. All else is administration.
-pub(super) const AUTHENTICATION: [Action; 13] = [
+pub(super) const AUTHENTICATION: [Action; 15] = [
     Action::VerifyAccepted,
     Action::VerifyRejected,
     Action::MethodLocked,
     Action::ChallengeSent,
     Action::FactorActivated,
     Action::FactorActivationRejected,
+    Action::EnrolmentCodeAccepted,
+    Action::EnrolmentCodeRejected,
     Action::LoginFirstFactor,
     Action::LoginSucceeded,
     Action::LoginRejected,
@@ -41,6 +43,8 @@ pub(super) fn user_code(event: &Event) -> u32 {
         (Action::ChallengeSent, _) => 90_003,
         (Action::FactorActivated, _) => 90_004,
         (Action::FactorActivationRejected, _) => 90_005,
+        (Action::EnrolmentCodeAccepted, _) => 90_006,
+        (Action::EnrolmentCodeRejected, _) => 90_007,
         (Action::LoginFirstFactor, _) => 90_010,
         (Action::LoginSucceeded, _) => 90_011,
         (Action::LoginRejected, _) => 90_012,
@@ -67,6 +71,7 @@ pub(super) const fn result(action: Action) -> &'static str {
         Action::VerifyRejected
         | Action::LoginRejected
         | Action::FactorActivationRejected
+        | Action::EnrolmentCodeRejected
         | Action::MethodLocked
         | Action::PasswordLocked
         | Action::SessionReused => "FAIL",

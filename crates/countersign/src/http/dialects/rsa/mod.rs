@@ -82,7 +82,7 @@ pub fn calls() -> Calls {
         "/AdminInterface/restapi/v1/users/deviceRegistrationCode",
         May(P::WriteFactors),
         "`POST /v1/users/{user}/enrolment-code`",
-        "factor.enrolled enrolment_code.issued",
+        "factor.enrolled enrolment.code_issued",
         registration::issue,
     );
     logs(emergency_codes(authenticators(calls)))
