@@ -17,6 +17,7 @@ struct Migration {
 const MIGRATIONS: &[Migration] = &[
     Migration { name: "0001_documents", sql: include_str!("migrations/0001_documents.sql") },
     Migration { name: "0002_outbox", sql: include_str!("migrations/0002_outbox.sql") },
+    Migration { name: "0003_people", sql: include_str!("migrations/0003_people.sql") },
 ];
 
 impl Migration {
