@@ -1,7 +1,7 @@
 //! What somebody typed, and what it is meant to prove.
 
 use crate::{
-    factor::Kind,
+    factor::{Kind, scratch::Stretched},
     id::{ChallengeId, FactorId},
     refusal::Invalid,
     secret::Secret,
@@ -51,12 +51,21 @@ fn is_hyphen(c: char) -> bool {
 pub enum Target {
     /// Every active OTP factor; counts as one attempt.
     AnyOtp,
+    /// Every active OTP factor, then the recovery codes; counts as one attempt.
+    Any,
     /// Every active factor of one kind; counts as one attempt.
     Kind(Kind),
     /// One factor.
     Factor(FactorId),
     /// One code that was sent.
     Challenge(ChallengeId),
+}
+
+impl Target {
+    /// Tells whether a recovery code may pass.
+    pub const fn covers_recovery(self) -> bool {
+        matches!(self, Self::Any | Self::Kind(Kind::Recovery))
+    }
 }
 
 /// A caller's own name for an attempt: given again, it gets the first answer again.
@@ -93,6 +102,15 @@ pub struct Attempt {
     pub target: Target,
     /// The caller's own name for this attempt.
     pub request: Option<RequestId>,
+    /// The code after the slow hash that short recovery codes go through, where it was computed.
+    pub stretched: Option<Stretched>,
+}
+
+impl Attempt {
+    /// Makes an attempt without a name.
+    pub const fn new(code: Code, target: Target) -> Self {
+        Self { code, target, request: None, stretched: None }
+    }
 }
 
 #[cfg(test)]

@@ -375,7 +375,7 @@ impl User {
 
     fn is_meant(&self, challenge: &Challenge, target: Target) -> bool {
         match target {
-            Target::AnyOtp => false,
+            Target::AnyOtp | Target::Any => false,
             Target::Challenge(id) => challenge.id == id,
             Target::Factor(factor) => challenge.factor == factor,
             Target::Kind(kind) => self.factor(challenge.factor).is_ok_and(|factor| factor.kind() == kind),

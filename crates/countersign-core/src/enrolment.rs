@@ -73,7 +73,8 @@ impl User {
         self.check_room_for(proof.kind(), policy)?;
 
         let note = Note::new(Action::FactorEnrolled).factor(id).kind(proof.kind());
-        let state = Pending { expires_at: call.now.after(policy.enrolment_life()), failures: 0 };
+        let expires_at = call.now.after(policy.enrolment_life());
+        let state = Pending { expires_at, failures: 0, ticket: None };
         self.factors.push(Factor::Pending(Held { id, label, created_at: call.now, proof, state }));
         self.record(call, note);
         Ok(())
@@ -166,12 +167,21 @@ impl User {
         }
         let challenge = self.challenges.iter().find(|challenge| challenge.factor == id).map(|one| one.id);
         challenge.into_iter().for_each(|challenge| self.burn_challenge(challenge, call));
-        let changed = held.proof.destination().cloned();
+        self.put_in_use(place, held, call);
+        Ok(Activation::Activated)
+    }
+
+    /// Activates a waiting factor whose first code was right.
+    pub(crate) fn put_in_use(&mut self, place: usize, mut held: Held<Pending>, call: &Call) {
+        let (id, kind, changed) = (held.id, held.proof.kind(), held.proof.destination().cloned());
+        let ticket = held.state.ticket.take();
         self.factors[place] = Factor::Active(held.activate(call.now));
         self.mfa_enabled = true;
         self.record(call, Note::new(Action::FactorActivated).factor(id).kind(kind));
+        if let Some(ticket) = ticket {
+            self.replace_all_but(id, ticket.recovery, call);
+        }
         self.notify(Notice::FactorAdded, Some(kind.name()), changed.as_slice(), call);
-        Ok(Activation::Activated)
     }
 
     /// The right code, but too late: another one can be sent.
@@ -181,7 +191,12 @@ impl User {
         Activation::Expired
     }
 
-    fn fail_activation(&mut self, place: usize, mut held: Held<Pending>, call: &Call) -> Activation {
+    pub(crate) fn fail_activation(
+        &mut self,
+        place: usize,
+        mut held: Held<Pending>,
+        call: &Call,
+    ) -> Activation {
         held.state.failures = held.state.failures.saturating_add(1);
         let attempts_left = ACTIVATION_TRIES.saturating_sub(held.state.failures);
         let note = Note::new(Action::FactorActivationRejected).factor(held.id).kind(held.proof.kind());
@@ -338,7 +353,7 @@ impl User {
         self.factors.iter().position(|factor| factor.id() == id).ok_or(Refusal::NoSuchFactor)
     }
 
-    fn check_room_for(&self, kind: Kind, policy: &Policy) -> Result<(), Refusal> {
+    pub(crate) fn check_room_for(&self, kind: Kind, policy: &Policy) -> Result<(), Refusal> {
         if !policy.allows(kind) {
             return Err(Refusal::KindForbidden(kind));
         }
@@ -348,7 +363,7 @@ impl User {
         Ok(())
     }
 
-    fn make_room_for_pending(&mut self, call: &Call) {
+    pub(crate) fn make_room_for_pending(&mut self, call: &Call) {
         let waiting = self.factors.iter().filter(|factor| matches!(factor, Factor::Pending(_))).count();
         if waiting >= PENDING_LIMIT
             && let Some(oldest) = self.factors.iter().position(|factor| matches!(factor, Factor::Pending(_)))
@@ -359,7 +374,7 @@ impl User {
         }
     }
 
-    fn drop_expired_factors(&mut self, call: &Call) {
+    pub(crate) fn drop_expired_factors(&mut self, call: &Call) {
         let expired: Vec<FactorId> =
             self.factors.iter().filter(|factor| factor.is_expired(call.now)).map(Factor::id).collect();
         for id in expired {
@@ -379,7 +394,7 @@ pub(crate) fn check(proof: &Proof, secret: &OtpSecret, code: &Code, policy: &Pol
     }
 }
 
-fn burn(proof: &mut Proof, moving_factor: u64) {
+pub(crate) fn burn(proof: &mut Proof, moving_factor: u64) {
     match proof {
         Proof::Totp(totp) => totp.burn(moving_factor),
         Proof::Hotp(hotp) => hotp.burn(moving_factor),

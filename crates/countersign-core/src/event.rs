@@ -93,6 +93,8 @@ actions! {
     DeliveryTested = "delivery.tested",
     /// All of a person's factors and codes were deleted.
     FactorReset = "factor.reset",
+    /// A person's second factor was switched off, and all of its secrets deleted.
+    MfaSwitchedOff = "mfa.switched_off",
     /// A set of recovery codes replaced the one before.
     RecoveryCodesReplaced = "recovery_codes.replaced",
     /// An emergency code was issued.

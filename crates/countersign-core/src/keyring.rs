@@ -74,6 +74,10 @@ pub enum Purpose {
     RefreshToken,
     /// The keyed hash in an invitation.
     Invitation,
+    /// The keyed hash of a ticket that a factor is activated with.
+    EnrolmentTicket,
+    /// The keyed hash in a short token for the second step of a sign-in.
+    LoginTicket,
     /// The keyed hash of a client's secret.
     ClientSecret,
     /// The private key that signs tokens and checkpoints.
@@ -94,6 +98,8 @@ impl Purpose {
             Self::Destination => "destination",
             Self::RefreshToken => "refresh-token",
             Self::Invitation => "invitation",
+            Self::EnrolmentTicket => "enrolment-ticket",
+            Self::LoginTicket => "login-ticket",
             Self::ClientSecret => "client-secret",
             Self::SigningKey => "signing-key",
             Self::Canary => "canary",

@@ -6,11 +6,13 @@
 //! the person's earlier events. No I/O, no clock, no global randomness: time and entropy come in as arguments.
 
 pub mod attempt;
+pub mod attributes;
 pub mod challenge;
 pub mod client;
 pub mod delivery;
 pub mod destination;
 pub mod enrolment;
+pub mod enrolment_ticket;
 pub mod event;
 pub mod factor;
 pub mod handle;
@@ -40,6 +42,7 @@ mod properties;
 mod testing;
 
 pub use attempt::{Attempt, Code, RequestId, Target};
+pub use attributes::Attributes;
 pub use challenge::{Challenge, NewCode, Recipient};
 pub use client::Client;
 pub use destination::{Channel, Destination};

@@ -338,14 +338,8 @@ mod tests {
         role: Role,
         call: &Call,
     ) -> Result<User, Refusal> {
-        let new = NewUser {
-            username: Username::parse("username", &format!("user-{number}")).expect("username"),
-            display_name: None,
-            email: None,
-            phone: None,
-            locale: None,
-            roles: Roles::new([role]),
-        };
+        let username = Username::parse("username", &format!("user-{number}")).expect("username");
+        let new = NewUser { roles: Roles::new([role]), ..NewUser::named(username) };
         organisation.admit(UserId::from_uuid(Uuid::from_u128(number)), new, call)
     }
 

@@ -14,6 +14,8 @@ use uuid::Uuid;
 pub const USERNAME_LIMIT: usize = 128;
 /// The most characters a display name, a label or a client's name may have.
 pub const NAME_LIMIT: usize = 128;
+/// The most characters a description may have.
+pub const DESCRIPTION_LIMIT: usize = 256;
 /// The most octets of an address (RFC 5321 §4.5.3.1.3: a path of 256 less its brackets).
 pub const EMAIL_LIMIT: usize = 254;
 
@@ -58,6 +60,10 @@ text_type! {
     DisplayName
 }
 text_type! {
+    /// A line about a person, for those who look after them.
+    Description
+}
+text_type! {
     /// What a person calls a factor, such as `work phone`.
     Label
 }
@@ -93,6 +99,13 @@ impl DisplayName {
     /// Takes a name of 1 to [`NAME_LIMIT`] characters, trimmed.
     pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
         readable(field, text, NAME_LIMIT).map(Self)
+    }
+}
+
+impl Description {
+    /// Takes a line of 1 to [`DESCRIPTION_LIMIT`] characters, trimmed.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
+        readable(field, text, DESCRIPTION_LIMIT).map(Self)
     }
 }
 

@@ -392,7 +392,7 @@ impl World {
             1 => Target::Factor(challenge.factor),
             _ => Target::Kind([Kind::Email, Kind::Sms, Kind::Voice][usize::from(way) % 3]),
         };
-        Some(Attempt { code: code.clone(), target, request: None })
+        Some(Attempt::new(code.clone(), target))
     }
 
     fn resynchronise(&mut self, ahead: u64, right: bool) -> Result<Done, Refusal> {
@@ -632,7 +632,7 @@ impl World {
     fn expected_otp(&self, code: &str, target: Target) -> Expected {
         let person = &self.person;
         let is_meant = |id, kind| match target {
-            Target::AnyOtp => true,
+            Target::AnyOtp | Target::Any => true,
             Target::Kind(meant) => meant == kind,
             Target::Factor(meant) => meant == id,
             Target::Challenge(_) => false,

@@ -94,8 +94,11 @@ pub enum Refusal {
     #[error("the token is unknown, used or expired")]
     TokenGone,
     /// What a slow hash was computed against has changed meanwhile; compute it again.
-    #[error("the password changed meanwhile")]
+    #[error("the password or the recovery codes changed meanwhile")]
     Stale,
+    /// The organisation's policy asks everybody for a second factor.
+    #[error("the organisation's policy asks everybody for a second factor; nobody is without")]
+    MfaEnforced,
     /// There is no such client.
     #[error("no such client")]
     NoSuchClient,

@@ -66,6 +66,9 @@ pub struct OpenLogin {
     pub client: Option<ClientId>,
     /// When it lapses.
     pub expires_at: Timestamp,
+    /// How many seconds the session it leads to may last at most; as long as policy says if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_seconds: Option<u64>,
 }
 
 /// Fresh ids for a sign-in, drawn before the change so that the rule stays a function of its arguments.
@@ -77,6 +80,8 @@ pub struct NewSession {
     pub login: LoginId,
     /// The client that asks.
     pub client: Option<ClientId>,
+    /// How long the session may last at most; as long as policy says if left out.
+    pub life: Option<Duration>,
 }
 
 /// What a password led to.
@@ -139,10 +144,16 @@ impl User {
             return Ok(SignIn::Refused);
         }
         if !self.needs_second_step(policy) {
-            return Ok(SignIn::Session(self.open_session(new.session, new.client, &["pwd"], policy, call)));
+            let session = self.open_session(new.session, new.client, &["pwd"], new.life, policy, call);
+            return Ok(SignIn::Session(session));
         }
         let life = Duration::from_secs(policy.sessions.second_step_seconds);
-        let login = OpenLogin { id: new.login, client: new.client, expires_at: call.now.after(life) };
+        let login = OpenLogin {
+            id: new.login,
+            client: new.client,
+            expires_at: call.now.after(life),
+            session_seconds: new.life.map(|life| life.as_secs()),
+        };
         self.logins.retain(|open| open.expires_at > call.now);
         push_bounded(&mut self.logins, login.clone(), LOGIN_LIMIT);
         self.record(call, Note::new(Action::LoginFirstFactor));
@@ -281,7 +292,8 @@ impl User {
     ) -> Session {
         self.logins.retain(|open| open.id != login.id);
         let amr: Vec<&str> = ["pwd"].iter().chain(kind.amr()).copied().collect();
-        let session = self.open_session(session, login.client, &amr, policy, call);
+        let life = login.session_seconds.map(Duration::from_secs);
+        let session = self.open_session(session, login.client, &amr, life, policy, call);
         if kind.method() == Method::Recovery {
             self.notify(Notice::RecoverySignIn, Some(kind.name()), &[], call);
         }
@@ -293,10 +305,12 @@ impl User {
         id: SessionId,
         client: Option<ClientId>,
         amr: &[&str],
+        life: Option<Duration>,
         policy: &Policy,
         call: &Call,
     ) -> Session {
-        let life = Duration::from_secs(policy.sessions.refresh_seconds);
+        let longest = Duration::from_secs(policy.sessions.refresh_seconds);
+        let life = life.map_or(longest, |asked| asked.min(longest));
         let session = Session {
             id,
             client,
@@ -709,6 +723,31 @@ mod tests {
 
         assert_eq!(refresh(&mut person, &session, 1), Err(Refusal::TokenGone));
         assert_eq!(person.user.session(session.id, person.now), None);
+    }
+
+    #[test]
+    fn a_session_may_be_asked_to_end_sooner_but_not_later_than_policy_says() {
+        for has_factor in [false, true] {
+            for (asked, lasts) in [(60, 60), (u64::MAX / 2, newcomer().policy.sessions.refresh_seconds)] {
+                let mut person = with_password(if has_factor { Person::new() } else { newcomer() });
+                let new = NewSession { life: Some(Duration::from_secs(asked)), ..new_session(1) };
+                let call = person.nobody();
+
+                let session = match person.user.sign_in(&checked(true), new, &person.policy, &call) {
+                    Ok(SignIn::Session(session)) => session,
+                    Ok(SignIn::SecondStep { login, .. }) => {
+                        let code = attempt(&person.totp_code(0), Target::AnyOtp);
+                        match second_step(&mut person, login.id, &code) {
+                            Ok(SecondStep::Session(session)) => session,
+                            other => panic!("{other:?}"),
+                        }
+                    }
+                    other => panic!("{other:?}"),
+                };
+
+                assert_eq!(session.expires_at, person.now.after(Duration::from_secs(lasts)));
+            }
+        }
     }
 
     #[test]

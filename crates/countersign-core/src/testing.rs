@@ -11,7 +11,7 @@ use crate::{
         emergency::EmergencyCode,
         otp::{Generator, Hotp, OtpSecret, Totp},
         recovery::RecoveryCodes,
-        scratch::ScratchCode,
+        scratch::{SHORT_DIGITS, ScratchCode, Stretched},
     },
     id::{ClientId, FactorId, LoginId, OrganisationId, SessionId, UserId},
     keyring::{Binding, KeyError, KeyId, Keyring, Sealed, TAG_BYTES, Tag},
@@ -301,6 +301,26 @@ pub(crate) fn sender() -> Sender<'static> {
     Sender { product: "Acme", locale: &LOCALE, sends_notices: true }
 }
 
+/// What stands for the slow hash of a short code.
+pub(crate) fn stretch(code: &str, salt: Uuid) -> Stretched {
+    Stretched { salt, value: [salt.as_bytes(), code.as_bytes()].concat().into() }
+}
+
+/// An attempt with a code stretched for a set.
+pub(crate) fn stretched(code: &str, target: Target, salt: Uuid) -> Attempt {
+    Attempt { stretched: Some(stretch(code, salt)), ..attempt(code, target) }
+}
+
+/// Draws five short recovery codes for a person.
+pub(crate) fn short_codes(user: &User, salt: Uuid, now: Timestamp) -> (Vec<ScratchCode>, RecoveryCodes) {
+    let drawn: Vec<_> = (0..5)
+        .map(|seed| ScratchCode::digits(SHORT_DIGITS, &mut rng(seed + salt.as_u128() as u64)))
+        .collect();
+    let hashed: Vec<_> = drawn.iter().map(|code| stretch(code.canonical(), salt)).collect();
+    let set = RecoveryCodes::of_short(&hashed, salt, user.organisation, user.id, &OpenKeyring, now);
+    (drawn, set.expect("hash"))
+}
+
 /// A code that is none of the fixed people's.
 pub(crate) const WRONG: &str = "000001";
 /// What stands for the hash of a password.
@@ -326,7 +346,12 @@ pub(crate) fn checked(matched: bool) -> PasswordCheck {
 
 pub(crate) fn new_session(number: u128) -> NewSession {
     let uuid = Uuid::from_u128(number);
-    NewSession { session: SessionId::from_uuid(uuid), login: LoginId::from_uuid(uuid), client: None }
+    NewSession {
+        session: SessionId::from_uuid(uuid),
+        login: LoginId::from_uuid(uuid),
+        client: None,
+        life: None,
+    }
 }
 
 pub(crate) fn with_request(mut attempt: Attempt, id: &str) -> Attempt {
@@ -347,19 +372,13 @@ pub(crate) fn user_with_role(role: Role) -> User {
     let slug = Username::parse("slug", "acme").expect("slug");
     let mut organisation =
         Organisation::new(id, slug, DisplayName::parse("name", "Acme").expect("name"), &call);
-    let new = NewUser {
-        username: Username::parse("username", "ada").expect("username"),
-        display_name: None,
-        email: None,
-        phone: None,
-        locale: None,
-        roles: Roles::new([role]),
-    };
+    let username = Username::parse("username", "ada").expect("username");
+    let new = NewUser { roles: Roles::new([role]), ..NewUser::named(username) };
     organisation.admit(UserId::generate(START, &mut rng), new, &call).expect("admit")
 }
 
 pub(crate) fn attempt(code: &str, target: Target) -> Attempt {
-    Attempt { code: typed(code), target, request: None }
+    Attempt::new(typed(code), target)
 }
 
 pub(crate) fn typed(code: &str) -> Code {

@@ -1,6 +1,7 @@
 //! The person: one document with one version, holding all that decides about their second factors.
 
 use crate::{
+    attributes::Attributes,
     challenge::Challenge,
     destination::Destination,
     event::{Action, Call, ChainHead, Journal, Note, Record, Subject},
@@ -11,8 +12,8 @@ use crate::{
     lock::{Locks, Method},
     message::{Message, Notice, Parcel, Sender, Withdrawal},
     password::{Invitation, Password},
-    policy::Policy,
-    profile::{DisplayName, Email, Phone, Username},
+    policy::{Policy, Requirement},
+    profile::{Description, DisplayName, Email, Phone, Username},
     refusal::{Invalid, Refusal},
     resend::SendLog,
     role::{Rank, Role, Roles},
@@ -26,7 +27,7 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 /// The number of the document's present form.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 
 /// The first number an organisation gives to a person.
 pub const FIRST_NUMBER: u64 = 1000;
@@ -46,6 +47,18 @@ pub struct User {
     /// The name people read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub display_name: Option<DisplayName>,
+    /// The name they were given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_name: Option<DisplayName>,
+    /// The name of their family.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family_name: Option<DisplayName>,
+    /// A line about them, for those who look after them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<Description>,
+    /// What others keep about them.
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    pub attributes: Attributes,
     /// Their address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<Email>,
@@ -140,6 +153,14 @@ pub struct NewUser {
     pub username: Username,
     /// The name people read.
     pub display_name: Option<DisplayName>,
+    /// The name they were given.
+    pub given_name: Option<DisplayName>,
+    /// The name of their family.
+    pub family_name: Option<DisplayName>,
+    /// A line about them.
+    pub description: Option<Description>,
+    /// What others keep about them.
+    pub attributes: Attributes,
     /// Their address.
     pub email: Option<Email>,
     /// Their number to call.
@@ -150,6 +171,24 @@ pub struct NewUser {
     pub roles: Roles,
 }
 
+impl NewUser {
+    /// Describes a member of whom only the name to sign in with is known.
+    pub fn named(username: Username) -> Self {
+        Self {
+            username,
+            display_name: None,
+            given_name: None,
+            family_name: None,
+            description: None,
+            attributes: Attributes::default(),
+            email: None,
+            phone: None,
+            locale: None,
+            roles: Roles::new([Role::Member]),
+        }
+    }
+}
+
 /// A change of a person's profile. A member that is `None` stays as it is.
 #[derive(Debug, Clone, Default)]
 pub struct UserPatch {
@@ -157,6 +196,14 @@ pub struct UserPatch {
     pub username: Option<Username>,
     /// Another display name, or none.
     pub display_name: Option<Option<DisplayName>>,
+    /// Another given name, or none.
+    pub given_name: Option<Option<DisplayName>>,
+    /// Another family name, or none.
+    pub family_name: Option<Option<DisplayName>>,
+    /// Another description, or none.
+    pub description: Option<Option<Description>>,
+    /// Other attributes, which replace all there are.
+    pub attributes: Option<Attributes>,
     /// Another address, or none.
     pub email: Option<Option<Email>>,
     /// Another number, or none.
@@ -187,6 +234,10 @@ impl User {
             number,
             username: new.username,
             display_name: new.display_name,
+            given_name: new.given_name,
+            family_name: new.family_name,
+            description: new.description,
+            attributes: new.attributes,
             email: new.email,
             phone: new.phone,
             locale: new.locale,
@@ -226,6 +277,18 @@ impl User {
         }
         if let Some(display_name) = patch.display_name {
             self.display_name = display_name;
+        }
+        if let Some(given_name) = patch.given_name {
+            self.given_name = given_name;
+        }
+        if let Some(family_name) = patch.family_name {
+            self.family_name = family_name;
+        }
+        if let Some(description) = patch.description {
+            self.description = description;
+        }
+        if let Some(attributes) = patch.attributes {
+            self.attributes = attributes;
         }
         if let Some(email) = patch.email {
             self.email = email;
@@ -284,6 +347,10 @@ impl User {
         [
             ("username", self.username != before.username),
             ("displayName", self.display_name != before.display_name),
+            ("givenName", self.given_name != before.given_name),
+            ("familyName", self.family_name != before.family_name),
+            ("description", self.description != before.description),
+            ("attributes", self.attributes != before.attributes),
             ("email", self.email != before.email),
             ("phone", self.phone != before.phone),
             ("locale", self.locale != before.locale),
@@ -324,6 +391,37 @@ impl User {
         self.end_sessions(None, call);
         self.record(call, note);
         self.notify(Notice::FactorsReset, None, &destinations, call);
+        Ok(())
+    }
+
+    /// Switches the second factor off: deletes factors and codes, waiting ones too, and closes open logins.
+    ///
+    /// Failure counts stay, so that switching off and on again buys nobody a try. One that is off stays off.
+    pub fn switch_off_mfa(&mut self, policy: &Policy, call: &Call) -> Result<(), Refusal> {
+        self.check_removal_by(policy, call)?;
+        if policy.requirement == Requirement::Enforced {
+            return Err(Refusal::MfaEnforced);
+        }
+        let is_off = !self.mfa_enabled && self.factors.is_empty() && self.logins.is_empty();
+        if is_off && self.recovery.is_none() && self.emergency.is_none() {
+            return Ok(());
+        }
+        let note = Note::new(Action::MfaSwitchedOff)
+            .detail("factors", self.factors.len())
+            .detail("recoveryCodes", self.recovery.as_ref().map_or(0, RecoveryCodes::remaining));
+        let destinations = self.destinations();
+        let had_factors = self.has_active_factor();
+        self.end_challenges(call);
+        self.factors.clear();
+        self.recovery = None;
+        self.emergency = None;
+        self.logins.clear();
+        self.requests.clear();
+        self.mfa_enabled = false;
+        self.record(call, note);
+        if had_factors {
+            self.notify(Notice::FactorsReset, None, &destinations, call);
+        }
         Ok(())
     }
 
@@ -500,7 +598,7 @@ impl User {
 
 /// Brings a document from the schema number of its place (from 1) to the next one.
 const UPGRADES: [fn(&mut Map<String, Value>); SCHEMA as usize - 1] =
-    [roles_become_a_list, nothing_was_sent_before];
+    [roles_become_a_list, nothing_was_sent_before, nothing_was_enrolled_by_ticket_before];
 
 /// Schema 1 had one `role`, and asked for a second step of whoever had a factor.
 fn roles_become_a_list(document: &mut Map<String, Value>) {
@@ -515,6 +613,10 @@ fn roles_become_a_list(document: &mut Map<String, Value>) {
 /// Schema 2 had no codes that are sent; what schema 3 adds begins empty. The number keeps an older server, which would
 /// drop it, from touching the document.
 fn nothing_was_sent_before(_: &mut Map<String, Value>) {}
+
+/// Schema 3 had no enrolment by ticket or link and no short recovery codes; what schema 4 adds begins empty. An older
+/// server would take a stretched set for an ordinary one, and a factor that replaces others for one beside them.
+fn nothing_was_enrolled_by_ticket_before(_: &mut Map<String, Value>) {}
 
 /// A stored document that cannot be read. Nothing is decided on it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -791,7 +893,7 @@ mod tests {
         assert_eq!(user.active_factors().next().map(|held| held.proof.kind()), Some(Kind::Totp));
         assert_eq!(user.locks.of(Method::Token).failures, 2);
         let written = user.to_json();
-        assert!(String::from_utf8_lossy(&written).starts_with(r#"{"schema":3,"#));
+        assert!(String::from_utf8_lossy(&written).starts_with(r#"{"schema":4,"#));
         assert_eq!(User::from_json(&written).as_ref(), Ok(&user));
     }
 
@@ -807,15 +909,26 @@ mod tests {
     }
 
     #[test]
+    fn a_document_of_schema_3_reads_as_it_is() {
+        let person = Person::new();
+        let text = String::from_utf8(person.user.to_json()).expect("json");
+        let older = text.replacen(r#""schema":4"#, r#""schema":3"#, 1);
+
+        let read = User::from_json(older.as_bytes()).expect("schema 3");
+
+        assert_eq!(read.to_json(), person.user.to_json());
+    }
+
+    #[test]
     fn a_newer_schema_is_refused_by_number() {
         let text = String::from_utf8(newcomer().user.to_json()).expect("json");
-        let newer = text.replacen(r#""schema":3"#, r#""schema":4"#, 1);
+        let newer = text.replacen(r#""schema":4"#, r#""schema":5"#, 1);
 
         let error = User::from_json(newer.as_bytes()).expect_err("newer");
 
         assert_eq!(
             error.to_string(),
-            "read document: its schema 4 is newer than 3, which this version knows"
+            "read document: its schema 5 is newer than 4, which this version knows"
         );
     }
 
@@ -827,7 +940,7 @@ mod tests {
             text.replacen(r#""username":"ada""#, r#""username":{"ada":1}"#, 1),
             text.replacen(r#""secret":"1."#, r#""secret":"ada."#, 1),
             text.replacen("active", "ada", 1),
-            r#"{"schema":3,"id":"ada"}"#.into(),
+            r#"{"schema":4,"id":"ada"}"#.into(),
             r#""ada""#.into(),
             String::new(),
         ];

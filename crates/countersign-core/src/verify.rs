@@ -170,8 +170,9 @@ impl User {
         if self.status == Status::Disabled {
             return Ok(self.reject_disabled(call));
         }
-        let Some((method, kind)) = self.method_of(attempt.target, policy) else {
-            if let Target::Challenge(_) = attempt.target {
+        let target = self.narrowed(attempt, policy, call);
+        let Some((method, kind)) = self.method_of(target, policy) else {
+            if let Target::Challenge(_) = target {
                 // A newer code ended it, or its factor is gone.
                 self.record(call, Note::new(Action::VerifyRejected).reason("expired"));
                 return Ok(Verdict::Expired);
@@ -183,7 +184,7 @@ impl User {
             self.record(call, Note::new(Action::VerifyRejected).method(method).reason("locked"));
             return Ok(Verdict::Locked { method, until });
         }
-        Ok(match self.find(login, attempt, policy, keys, call)? {
+        Ok(match self.find(login, attempt, target, policy, keys, call)? {
             Match::Otp { factor, kind, moving_factor } => {
                 self.burn_factor(factor, moving_factor, call);
                 self.accept(Some(factor), kind, call)
@@ -220,11 +221,39 @@ impl User {
         })
     }
 
+    /// Narrows "any" down to what is there, looks like the code and is not locked.
+    ///
+    /// So a lock on one method leaves the other open, and a mistyped one-time password costs no try at the recovery
+    /// codes. Where both are left, a failure counts under the one-time passwords: they are fewer, so who guesses
+    /// guesses at those.
+    fn narrowed(&self, attempt: &Attempt, policy: &Policy, call: &Call) -> Target {
+        if attempt.target != Target::Any {
+            return attempt.target;
+        }
+        let recovery = self.recovery.as_ref().filter(|_| policy.allows(Kind::Recovery));
+        let has_otp = self.method_of(Target::AnyOtp, policy).is_some();
+        let is_locked = |method| self.locks.is_locked(method, call.now).is_some();
+        match recovery {
+            Some(_) if !has_otp => Target::Kind(Kind::Recovery),
+            Some(codes) if !codes.resemble(&attempt.code) => Target::AnyOtp,
+            Some(_) if is_locked(Method::Token) => Target::Kind(Kind::Recovery),
+            Some(_) if !is_locked(Method::Recovery) => Target::Any,
+            _ => Target::AnyOtp,
+        }
+    }
+
+    /// Returns the salt a typed code is to be stretched with before this attempt, if its slow hash decides anything.
+    pub fn salt_for(&self, attempt: &Attempt, now: Timestamp) -> Option<Uuid> {
+        let codes = self.recovery.as_ref().filter(|_| attempt.target.covers_recovery())?;
+        let is_locked = self.locks.is_locked(Method::Recovery, now).is_some();
+        codes.salt_for(&attempt.code).filter(|_| !is_locked)
+    }
+
     /// Returns the method an attempt counts under and its kind if that is known, or `None` if there is nothing to try.
     fn method_of(&self, target: Target, policy: &Policy) -> Option<(Method, Option<Kind>)> {
         let usable = |held: &&Held<Active>| policy.allows(held.proof.kind());
         match target {
-            Target::AnyOtp => {
+            Target::AnyOtp | Target::Any => {
                 let is_otp = |held: &&Held<Active>| held.proof.kind().method() == Method::Token;
                 self.active_factors().filter(is_otp).find(usable).map(|_| (Method::Token, None))
             }
@@ -248,15 +277,17 @@ impl User {
         &self,
         login: Option<LoginId>,
         attempt: &Attempt,
+        target: Target,
         policy: &Policy,
         keys: &impl Keyring,
         call: &Call,
-    ) -> Result<Match, KeyError> {
-        match attempt.target {
-            Target::Kind(Kind::Recovery) => self.find_recovery(&attempt.code, keys),
-            Target::Kind(Kind::Emergency) => self.find_emergency(&attempt.code, keys, call),
+    ) -> Result<Match, Refusal> {
+        match target {
+            Target::Kind(Kind::Recovery) => self.find_recovery(attempt, keys),
+            Target::Kind(Kind::Emergency) => Ok(self.find_emergency(&attempt.code, keys, call)?),
             target => match self.find_otp(&attempt.code, target, policy, keys, call)? {
-                Match::Wrong => self.find_challenged(login, attempt, keys, call),
+                Match::Wrong if target == Target::Any => self.find_recovery(attempt, keys),
+                Match::Wrong => Ok(self.find_challenged(login, attempt, keys, call)?),
                 found => Ok(found),
             },
         }
@@ -275,7 +306,7 @@ impl User {
         for held in self.active_factors() {
             let kind = held.proof.kind();
             let is_meant = match target {
-                Target::AnyOtp => true,
+                Target::AnyOtp | Target::Any => true,
                 Target::Kind(meant) => meant == kind,
                 Target::Factor(id) => id == held.id,
                 Target::Challenge(_) => false,
@@ -317,9 +348,10 @@ impl User {
         })
     }
 
-    fn find_recovery(&self, code: &Code, keys: &impl Keyring) -> Result<Match, KeyError> {
+    fn find_recovery(&self, attempt: &Attempt, keys: &impl Keyring) -> Result<Match, Refusal> {
         let Some(codes) = &self.recovery else { return Ok(Match::Wrong) };
-        let found = codes.find(code, self.organisation, self.id, keys)?;
+        let stretched = attempt.stretched.as_ref();
+        let found = codes.find(&attempt.code, stretched, self.organisation, self.id, keys)?;
         Ok(matched(found, Kind::Recovery, |place| Match::Recovery { place }))
     }
 
@@ -429,6 +461,7 @@ fn fingerprint(login: Option<LoginId>, attempt: &Attempt, call: &Call) -> Vec<u8
         Target::Kind(kind) => (1 + kind as u8, Uuid::nil()),
         Target::Factor(id) => (u8::MAX, id.uuid()),
         Target::Challenge(id) => (u8::MAX - 1, id.uuid()),
+        Target::Any => (u8::MAX - 2, Uuid::nil()),
     };
     let mut message = Vec::with_capacity(113);
     message.extend_from_slice(login.map_or_else(Uuid::nil, LoginId::uuid).as_bytes());
@@ -575,6 +608,68 @@ mod tests {
         }
         assert_eq!(person.verify(&emergency, Target::Kind(Kind::Recovery)), wrong(4));
         assert_eq!(person.verify(&recovery, Target::Kind(Kind::Emergency)), wrong(3));
+    }
+
+    #[test]
+    fn any_takes_one_time_passwords_and_recovery_codes() {
+        let mut person = Person::new();
+        let recovery = person.recovery[0].canonical().to_owned();
+
+        let otp = person.verify(&person.totp_code(0), Target::Any);
+        let saved = person.verify(&recovery, Target::Any);
+
+        assert_eq!(otp, Verdict::Accepted { factor: Some(person.totp), kind: Kind::Totp });
+        assert_eq!(saved, Verdict::Accepted { factor: None, kind: Kind::Recovery });
+        assert_eq!(person.verify(&recovery, Target::Any), Verdict::Replayed);
+        assert!(matches!(
+            person.verify(person.emergency.canonical().to_owned().as_str(), Target::Any),
+            Verdict::Rejected { .. }
+        ));
+    }
+
+    #[test]
+    fn a_wrong_code_for_any_counts_once_under_the_one_time_passwords() {
+        let mut person = Person::new();
+
+        assert_eq!(person.fail(Target::Any), wrong(4));
+        assert_eq!(person.verify("0000-0000-0000-0000", Target::Any), wrong(3));
+
+        assert_eq!(person.user.locks.of(Method::Token).failures, 2);
+        assert_eq!(person.user.locks.failures(), 2);
+        let mut without_app = Person::new();
+        without_app.user.factors.clear();
+        assert_eq!(without_app.fail(Target::Any), wrong(4));
+        assert_eq!(without_app.user.locks.of(Method::Recovery).failures, 1);
+    }
+
+    #[test]
+    fn a_lock_on_one_method_leaves_any_the_other() {
+        let mut person = Person::new();
+        let [first, second] = [0, 1].map(|place| person.recovery[place].canonical().to_owned());
+        person.lock(Target::AnyOtp);
+
+        assert!(person.verify(&first, Target::Any).is_accepted());
+        // Looks like no recovery code, so it costs no try at them.
+        assert!(matches!(person.fail(Target::Any), Verdict::Locked { method: Method::Token, .. }));
+        assert_eq!(person.user.locks.of(Method::Recovery).failures, 0);
+        assert_eq!(person.verify("0000-0000-0000-0000", Target::Any), wrong(4));
+        assert_eq!(person.user.locks.of(Method::Recovery).failures, 1);
+
+        let mut person = Person::new();
+        person.lock(Target::Kind(Kind::Recovery));
+        assert!(person.verify(&person.totp_code(0), Target::Any).is_accepted());
+        assert!(matches!(person.verify(&second, Target::Any), Verdict::Rejected { .. }));
+    }
+
+    #[test]
+    fn any_follows_policy() {
+        let mut person = Person::new();
+        let recovery = person.recovery[0].canonical().to_owned();
+        person.policy.kinds.remove(&Kind::Recovery);
+
+        assert!(matches!(person.verify(&recovery, Target::Any), Verdict::Rejected { .. }));
+        person.policy.kinds.clear();
+        assert_eq!(person.verify(&recovery, Target::Any), Verdict::NoFactor);
     }
 
     #[test]

@@ -4,11 +4,13 @@
 //! `default.toml` beside this module, and a test holds it against the defaults in code.
 
 pub mod delivery;
+pub mod dialects;
 pub mod secret;
 
 use crate::error::{Error, Result};
 use countersign_core::{Refusal, refusal::Invalid};
 use delivery::{Delivery, Environment};
+use dialects::Dialects;
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -41,6 +43,8 @@ pub struct Config {
     pub log: Log,
     /// How messages are delivered.
     pub delivery: Delivery,
+    /// Whose clients are served where.
+    pub dialects: Dialects,
 }
 
 /// Where the server listens and how.
@@ -51,6 +55,8 @@ pub struct Server {
     pub environment: Environment,
     /// The address and port.
     pub listen: SocketAddr,
+    /// The host names that are this API's own, whatever else is bound to `/`.
+    pub hosts: Vec<String>,
     /// The certificate chain in PEM, for TLS.
     pub certificate_file: Option<PathBuf>,
     /// The certificate's private key in PEM.
@@ -142,6 +148,7 @@ impl Default for Config {
             tokens: Tokens::default(),
             log: Log::default(),
             delivery: Delivery::default(),
+            dialects: Dialects::default(),
         }
     }
 }
@@ -151,6 +158,7 @@ impl Default for Server {
         Self {
             environment: Environment::default(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            hosts: Vec::new(),
             certificate_file: None,
             private_key_file: None,
             trusted_proxies: Vec::new(),
@@ -214,6 +222,7 @@ impl Config {
         if !(1024..=16 * 1024 * 1024).contains(&self.server.body_bytes) {
             return Err(invalid("server.body_bytes", "expected 1024 to 16777216"));
         }
+        self.dialects.validate(&self.server)?;
         self.delivery.validate(self.server.environment)
     }
 
@@ -302,7 +311,7 @@ fn invalid(field: &str, message: &str) -> Error {
 /// Sets `section.key` from `SECTION__KEY` and returns it; what reads as a number, a truth value or a list is one.
 fn override_key(table: &mut Table, name: &str, path: &str, value: &str) -> Result<String> {
     let lower = path.to_ascii_lowercase();
-    let Some((section, key)) = lower.split_once("__") else {
+    let Some((sections, key)) = lower.rsplit_once("__") else {
         return Err(Error::Store(format!("read environment variable {name}: expected {PREFIX}SECTION__KEY")));
     };
     let value = match value.trim() {
@@ -315,12 +324,15 @@ fn override_key(table: &mut Table, name: &str, path: &str, value: &str) -> Resul
             .ok_or_else(|| Error::Store(format!("read environment variable {name}: not a list")))?,
         text => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
     };
-    let there = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
-    let Value::Table(there) = there else {
-        return Err(Error::Store(format!("read environment variable {name}: not a section")));
-    };
+    let mut there = table;
+    for section in sections.split("__") {
+        let Value::Table(inner) = there.entry(section).or_insert_with(|| Value::Table(Table::new())) else {
+            return Err(Error::Store(format!("read environment variable {name}: not a section")));
+        };
+        there = inner;
+    }
     there.insert(key.to_owned(), value);
-    Ok(format!("{section}.{key}"))
+    Ok(lower.replace("__", "."))
 }
 
 #[cfg(test)]

@@ -54,6 +54,7 @@ pub async fn start(config: Config, clock: Clock) -> Result<(Running, Option<Firs
 
     let app = Arc::new(App::open(config, clock).await?);
     let web = Web::new(Arc::clone(&app))?;
+    web.mounts.check(&app).await?;
     let dispatch = Dispatch::new(&app.config.delivery, &app.clock)?;
     let worker = Worker::start(&app, dispatch).await?;
     // Last of what can fail: the credentials it returns are shown once, or never.

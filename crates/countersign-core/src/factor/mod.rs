@@ -7,6 +7,7 @@ pub mod scratch;
 
 use crate::{
     destination::{Channel, Destination},
+    enrolment_ticket::StoredTicket,
     id::FactorId,
     keyring::Sealed,
     lock::Method,
@@ -175,6 +176,9 @@ pub struct Pending {
     /// Wrong first codes so far.
     #[serde(default)]
     pub failures: u8,
+    /// The ticket it is activated with, and what it brings; none if it was enrolled without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<Box<StoredTicket>>,
 }
 
 /// In use.

@@ -2,7 +2,7 @@
 
 use super::{
     Kind,
-    scratch::{self, ScratchCode},
+    scratch::{self, ScratchCode, Stretched},
 };
 use crate::{
     attempt::Code,
@@ -24,6 +24,9 @@ pub struct RecoveryCodes {
     pub salt: Uuid,
     /// When it was drawn.
     pub created_at: Timestamp,
+    /// Whether the codes are short ones, which go through a slow hash before the keyed one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stretched: bool,
     /// The codes.
     pub codes: Vec<StoredCode>,
 }
@@ -62,13 +65,32 @@ impl RecoveryCodes {
         now: Timestamp,
     ) -> Result<Self, KeyError> {
         let binding = Binding::of_user(Purpose::RecoveryCode, organisation, user, salt);
-        let codes = codes
-            .iter()
-            .map(|code| {
-                Ok(StoredCode { tag: keys.tag(&binding, None, code.canonical().as_bytes())?, used_at: None })
-            })
-            .collect::<Result<_, KeyError>>()?;
-        Ok(Self { salt, created_at: now, codes })
+        let codes = codes.iter().map(|code| code.canonical().as_bytes());
+        Ok(Self { salt, created_at: now, stretched: false, codes: hashed(codes, &binding, keys)? })
+    }
+
+    /// Hashes freshly drawn short codes of a person, each stretched with the salt `salt`.
+    pub fn of_short(
+        codes: &[Stretched],
+        salt: Uuid,
+        organisation: OrganisationId,
+        user: UserId,
+        keys: &impl Keyring,
+        now: Timestamp,
+    ) -> Result<Self, KeyError> {
+        let binding = Binding::of_user(Purpose::RecoveryCode, organisation, user, salt);
+        let codes = codes.iter().map(|code| code.value.expose().as_slice());
+        Ok(Self { salt, created_at: now, stretched: true, codes: hashed(codes, &binding, keys)? })
+    }
+
+    /// Returns the salt a typed code has to be stretched with before it can be compared with these.
+    pub fn salt_for(&self, code: &Code) -> Option<Uuid> {
+        (self.stretched && scratch::is_short(code)).then_some(self.salt)
+    }
+
+    /// Tells whether a typed code looks like one of these.
+    pub fn resemble(&self, code: &Code) -> bool {
+        if self.stretched { scratch::is_short(code) } else { scratch::is_long(code) }
     }
 
     /// Returns how many codes are unused.
@@ -77,16 +99,26 @@ impl RecoveryCodes {
     }
 
     /// Looks a typed code up in the set. Compares all of them, so the time tells nothing.
+    ///
+    /// [`Refusal::Stale`] if the set is of short codes and `stretched` was computed for another one.
     pub fn find(
         &self,
         code: &Code,
+        stretched: Option<&Stretched>,
         organisation: OrganisationId,
         user: UserId,
         keys: &impl Keyring,
-    ) -> Result<Found, KeyError> {
+    ) -> Result<Found, Refusal> {
         let Some(first) = self.codes.first() else { return Ok(Found::Wrong) };
+        let typed = scratch::canonical(code);
+        let typed = match stretched {
+            _ if !self.stretched => typed.expose().as_bytes(),
+            _ if !scratch::is_short(code) => return Ok(Found::Wrong),
+            Some(stretched) if stretched.salt == self.salt => stretched.value.expose(),
+            _ => return Err(Refusal::Stale),
+        };
         let binding = Binding::of_user(Purpose::RecoveryCode, organisation, user, self.salt);
-        let tag = keys.tag(&binding, Some(first.tag.key), scratch::canonical(code).expose().as_bytes())?;
+        let tag = keys.tag(&binding, Some(first.tag.key), typed)?;
         let places = self.codes.iter().enumerate().filter(|(_, stored)| stored.tag.equals(&tag));
         // Not `next_back`, which would stop at the first match.
         Ok(match places.fold(None, |_, found| Some(found)) {
@@ -102,6 +134,14 @@ impl RecoveryCodes {
             code.used_at = Some(now);
         }
     }
+}
+
+fn hashed<'a>(
+    codes: impl Iterator<Item = &'a [u8]>,
+    binding: &Binding,
+    keys: &impl Keyring,
+) -> Result<Vec<StoredCode>, KeyError> {
+    codes.map(|code| Ok(StoredCode { tag: keys.tag(binding, None, code)?, used_at: None })).collect()
 }
 
 impl User {
@@ -130,8 +170,9 @@ impl User {
 mod tests {
     use super::*;
     use crate::{
-        attempt::Target,
-        testing::{OpenKeyring, Person, newcomer, rng},
+        attempt::{Attempt, Target},
+        lock::Method,
+        testing::{OpenKeyring, Person, attempt, newcomer, rng, short_codes, stretched},
         verify::Verdict,
     };
 
@@ -208,8 +249,8 @@ mod tests {
         let code = Code::parse("code", person.recovery[0].canonical()).expect("code");
         let stranger = UserId::from_uuid(Uuid::from_u128(1));
 
-        let own = set.find(&code, person.user.organisation, person.user.id, &OpenKeyring);
-        let other = set.find(&code, person.user.organisation, stranger, &OpenKeyring);
+        let own = set.find(&code, None, person.user.organisation, person.user.id, &OpenKeyring);
+        let other = set.find(&code, None, person.user.organisation, stranger, &OpenKeyring);
 
         assert_eq!((own, other), (Ok(Found::Fresh(0)), Ok(Found::Wrong)));
     }
@@ -225,5 +266,80 @@ mod tests {
         person.policy.kinds.remove(&Kind::Recovery);
         let forbidden = person.user.replace_recovery_codes(set, &person.policy, &client);
         assert_eq!(forbidden, Err(Refusal::KindForbidden(Kind::Recovery)));
+    }
+
+    const SALT: Uuid = Uuid::from_u128(40);
+
+    fn with_short_codes() -> (Person, Vec<ScratchCode>) {
+        let mut person = Person::new();
+        let (codes, set) = short_codes(&person.user, SALT, person.now);
+        let call = person.client();
+        person.user.replace_recovery_codes(set, &person.policy, &call).expect("replace");
+        person.happened();
+        (person, codes)
+    }
+
+    fn verify(person: &mut Person, attempt: &Attempt) -> Result<Verdict, Refusal> {
+        let call = person.client();
+        person.user.verify(attempt, &person.policy, &OpenKeyring, &call)
+    }
+
+    #[test]
+    fn a_short_code_is_compared_after_the_slow_hash() {
+        let (mut person, codes) = with_short_codes();
+        let code = codes[0].canonical();
+        let right = stretched(code, RECOVERY, SALT);
+
+        assert_eq!(person.user.salt_for(&right, person.now), Some(SALT));
+        let accepted = Verdict::Accepted { factor: None, kind: Kind::Recovery };
+        assert_eq!(verify(&mut person, &right), Ok(accepted));
+        assert_eq!(verify(&mut person, &right), Ok(Verdict::Replayed));
+        assert_eq!(person.user.recovery.as_ref().map(RecoveryCodes::remaining), Some(4));
+        assert!(!String::from_utf8_lossy(&person.user.to_json()).contains(code));
+    }
+
+    #[test]
+    fn a_slow_hash_for_another_set_decides_and_counts_nothing() {
+        let (mut person, codes) = with_short_codes();
+        let code = codes[0].canonical();
+
+        for stale in [attempt(code, RECOVERY), stretched(code, RECOVERY, Uuid::from_u128(41))] {
+            assert_eq!(verify(&mut person, &stale), Err(Refusal::Stale));
+        }
+
+        assert_eq!(person.user.locks.failures(), 0);
+        assert!(person.user.is_unchanged());
+    }
+
+    #[test]
+    fn what_cannot_be_a_short_code_is_wrong_without_a_slow_hash() {
+        let (mut person, _) = with_short_codes();
+
+        for typed in ["1234567", "123456789", "12345678A"] {
+            let wrong = attempt(typed, RECOVERY);
+            assert_eq!(person.user.salt_for(&wrong, person.now), None);
+            assert!(matches!(verify(&mut person, &wrong), Ok(Verdict::Rejected { .. })), "{typed}");
+        }
+
+        assert_eq!(person.user.locks.of(Method::Recovery).failures, 3);
+    }
+
+    #[test]
+    fn no_slow_hash_is_asked_for_where_it_decides_nothing() {
+        let (mut person, codes) = with_short_codes();
+        let salt_for = |person: &Person, target| {
+            person.user.salt_for(&attempt(codes[0].canonical(), target), person.now)
+        };
+        for target in [Target::AnyOtp, Target::Factor(person.totp), Target::Kind(Kind::Totp)] {
+            assert_eq!(salt_for(&person, target), None, "{target:?}");
+        }
+        assert_eq!(salt_for(&person, Target::Any), Some(SALT));
+
+        person.lock(RECOVERY);
+
+        assert_eq!(salt_for(&person, RECOVERY), None);
+        let refused = verify(&mut person, &attempt(codes[0].canonical(), RECOVERY));
+        assert!(matches!(refused, Ok(Verdict::Locked { method: Method::Recovery, .. })));
+        assert_eq!(salt_for(&Person::new(), RECOVERY), None, "long codes are not stretched");
     }
 }

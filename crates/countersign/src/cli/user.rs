@@ -26,6 +26,9 @@ const COLUMNS: &[Field] = &[
 const FIELDS: &[Field] = &[
     ("Username", "/username"),
     ("Name", "/displayName"),
+    ("Given name", "/givenName"),
+    ("Family name", "/familyName"),
+    ("Description", "/description"),
     ("Number", "/number"),
     ("Id", "/id"),
     ("E-mail", "/email"),
@@ -143,6 +146,15 @@ struct Profile {
     /// Name to show
     #[arg(long)]
     name: Option<String>,
+    /// Given name
+    #[arg(long, value_name = "NAME")]
+    given_name: Option<String>,
+    /// Family name
+    #[arg(long, value_name = "NAME")]
+    family_name: Option<String>,
+    /// A line about the person
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
     /// E-mail address
     #[arg(long)]
     email: Option<String>,
@@ -162,6 +174,9 @@ impl Profile {
     fn members(&self) -> Map<String, Value> {
         let given = [
             ("displayName", &self.name),
+            ("givenName", &self.given_name),
+            ("familyName", &self.family_name),
+            ("description", &self.description),
             ("email", &self.email),
             ("phone", &self.phone),
             ("locale", &self.locale),
@@ -183,7 +198,8 @@ fn or_null(text: &str) -> Value {
 
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("change").required(true).multiple(true)
-    .args(["username", "status", "second_step", "name", "email", "phone", "locale", "roles"]))]
+    .args(["username", "status", "second_step", "name", "given_name", "family_name", "description",
+        "email", "phone", "locale", "roles"]))]
 struct Update {
     /// Username, number or id
     user: String,

@@ -3,7 +3,7 @@
 //! [`May`] is a caller who has a permission; [`Myself`] a signed-in person about themselves. A token for the second step
 //! of a sign-in is neither, and no extractor makes anything of it.
 
-use super::{SharedApp, Web, problem::Problem, request::RequestInfo};
+use super::{SharedApp, Web, dialects::Mounted, problem::Problem, request::RequestInfo};
 use crate::{
     app::Asker,
     error::Error,
@@ -73,9 +73,85 @@ impl<P: Permit> FromRequestParts<Web> for May<P> {
         let info = RequestInfo::of(parts);
         let caller = Caller::authenticate(parts, web, &info).await?;
         caller.check_permission(P::PERMISSION)?;
-        let organisation = caller.chosen_organisation(parts, &web.app).await?;
+        let organisation = caller.chosen_organisation(parts, web).await?;
         let call = info.call(caller.actor(), caller.rank());
         Ok(Self { asker: Asker { organisation, call }, permit: PhantomData })
+    }
+}
+
+/// Anybody who proved who they are. What they may do is asked later, where a dialect's order of checks wants it so.
+pub struct Known {
+    caller: Caller,
+    info: RequestInfo,
+    home: Arc<Organisation>,
+}
+
+impl FromRequestParts<Web> for Known {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Problem> {
+        let info = RequestInfo::of(parts);
+        let caller = Caller::authenticate(parts, web, &info).await?;
+        let home = caller.chosen_organisation(parts, web).await?;
+        Ok(Self { caller, info, home })
+    }
+}
+
+impl Known {
+    /// Returns the organisation the request is about: the one the dialect is bound to, else the caller's own.
+    pub const fn organisation(&self) -> &Arc<Organisation> {
+        &self.home
+    }
+
+    /// Returns the signed-in person and their session; `None` for a client.
+    pub fn person(&self) -> Option<(&User, SessionId)> {
+        match &self.caller {
+            Caller::Person { user, session, .. } => Some((user, *session)),
+            Caller::Client { .. } => None,
+        }
+    }
+
+    /// Makes them somebody who acts by a permission in the organisation the request is about.
+    pub fn asker(&self, permission: Permission) -> Result<Asker, Problem> {
+        self.caller.check_permission(permission)?;
+        Ok(self.asker_by(Arc::clone(&self.home), self.caller.rank()))
+    }
+
+    /// Makes them somebody who acts by a permission in an organisation of their own or, as an owner, in any.
+    pub fn asker_in(
+        &self,
+        permission: Permission,
+        organisation: &Arc<Organisation>,
+    ) -> Result<Asker, Problem> {
+        self.caller.check_permission(permission)?;
+        if self.caller.organisation().id != organisation.id && !self.caller.is_owner() {
+            return Err(other_organisation());
+        }
+        Ok(self.asker_by(Arc::clone(organisation), self.caller.rank()))
+    }
+
+    /// Makes them somebody who acts on a person: as themselves if that is who they are, else by a permission.
+    pub fn towards(&self, permission: Permission, user: UserId) -> Result<Asker, Problem> {
+        match self.themselves() {
+            Ok(asker) if asker.call.actor == Actor::User(user) => Ok(asker),
+            _ => self.asker(permission),
+        }
+    }
+
+    /// Makes them a person who acts on themselves.
+    pub fn themselves(&self) -> Result<Asker, Problem> {
+        match &self.caller {
+            Caller::Person { organisation, second_factor, .. } if organisation.id == self.home.id => {
+                let rank = Rank::Themselves { second_factor: *second_factor };
+                Ok(self.asker_by(Arc::clone(organisation), rank))
+            }
+            Caller::Person { .. } => Err(other_organisation()),
+            Caller::Client { .. } => Err(people_only()),
+        }
+    }
+
+    fn asker_by(&self, organisation: Arc<Organisation>, rank: Rank) -> Asker {
+        Asker { organisation, call: self.info.call(self.caller.actor(), rank) }
     }
 }
 
@@ -96,13 +172,13 @@ impl FromRequestParts<Web> for Myself {
         let info = RequestInfo::of(parts);
         match Caller::authenticate(parts, web, &info).await? {
             Caller::Person { organisation, user, session, second_factor } => {
+                if bound_organisation(parts, web).await?.is_some_and(|bound| bound.id != organisation.id) {
+                    return Err(other_organisation());
+                }
                 let call = info.call(Actor::User(user.id), Rank::Themselves { second_factor });
                 Ok(Self { asker: Asker { organisation, call }, id: user.id, session })
             }
-            Caller::Client { .. } => Err(Problem::forbidden(
-                "people_only",
-                "this is for signed-in people, not for service clients",
-            )),
+            Caller::Client { .. } => Err(people_only()),
         }
     }
 }
@@ -237,10 +313,7 @@ impl Caller {
                 Some(scope) => {
                     Err(Problem::forbidden("insufficient_scope", format!("this needs the scope {scope}")))
                 }
-                None => Err(Problem::forbidden(
-                    "people_only",
-                    "this is for signed-in people, not for service clients",
-                )),
+                None => Err(people_only()),
             },
             Self::Person { user, .. } if user.roles.highest().allows(permission) => Ok(()),
             Self::Person { .. } => {
@@ -253,23 +326,31 @@ impl Caller {
         }
     }
 
-    /// An owner may name another organisation by `?organisation=`; everybody else only their own.
+    /// An owner may name another organisation by `?organisation=`, or by calling a dialect that is bound to it; everybody
+    /// else only their own.
     ///
     /// A name that cannot be read is refused: acting in one's own organisation instead would be a bad surprise.
-    async fn chosen_organisation(
-        &self,
-        parts: &Parts,
-        app: &SharedApp,
-    ) -> Result<Arc<Organisation>, Problem> {
+    async fn chosen_organisation(&self, parts: &Parts, web: &Web) -> Result<Arc<Organisation>, Problem> {
         let own = self.organisation();
+        if parts.extensions.get::<Mounted>().is_some() {
+            return match bound_organisation(parts, web).await? {
+                Some(bound) if bound.id != own.id && !self.is_owner() => Err(other_organisation()),
+                Some(bound) => Ok(bound),
+                None => Ok(Arc::clone(own)),
+            };
+        }
         let Some(named) = named_organisation(parts)? else { return Ok(Arc::clone(own)) };
-        if matches!(self, Self::Person { user, .. } if user.roles.highest().allows(Permission::Own)) {
-            return Ok(organisations::named(app, &named).await?);
+        if self.is_owner() {
+            return Ok(organisations::named(&web.app, &named).await?);
         }
         if named == own.id.to_string() || countersign_core::profile::matching_key(&named) == own.slug.key() {
             return Ok(Arc::clone(own));
         }
-        Err(Problem::forbidden("other_organisation", "only an owner may act in another organisation"))
+        Err(other_organisation())
+    }
+
+    fn is_owner(&self) -> bool {
+        matches!(self, Self::Person { user, .. } if user.roles.highest().allows(Permission::Own))
     }
 
     const fn organisation(&self) -> &Arc<Organisation> {
@@ -316,6 +397,15 @@ pub fn basic(pair: &str) -> Option<(String, String)> {
     Some((id.to_owned(), secret.to_owned()))
 }
 
+/// Returns the organisation that the dialect of a request is bound to; `None` outside of dialects, and for one that is
+/// bound to the whole installation.
+pub async fn bound_organisation(parts: &Parts, web: &Web) -> Result<Option<Arc<Organisation>>, Problem> {
+    match parts.extensions.get::<Mounted>() {
+        Some(mounted) => Ok(web.mounts.organisation(&web.app, mounted.dialect).await?),
+        None => Ok(None),
+    }
+}
+
 fn named_organisation(parts: &Parts) -> Result<Option<String>, Problem> {
     #[derive(serde::Deserialize)]
     struct Named {
@@ -328,6 +418,14 @@ fn named_organisation(parts: &Parts) -> Result<Option<String>, Problem> {
         Problem::invalid("invalid_parameter", Some("organisation".into()), "expected one id or slug")
     })?;
     Ok(named.organisation)
+}
+
+fn other_organisation() -> Problem {
+    Problem::forbidden("other_organisation", "only an owner may act in another organisation")
+}
+
+fn people_only() -> Problem {
+    Problem::forbidden("people_only", "this is for signed-in people, not for service clients")
 }
 
 fn invalid_token() -> Problem {

@@ -45,6 +45,40 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for OptionalBody<T> {
     }
 }
 
+/// A body that was not looked at yet: a dialect has its own order of checks, and finds people before it reads bodies.
+#[derive(Debug)]
+pub struct Raw {
+    /// What the body is said to be, without parameters, in lower case; empty if nothing is said.
+    pub media_type: String,
+    /// The same as it was sent, with its parameters.
+    pub content_type: String,
+    /// The body.
+    pub bytes: Bytes,
+}
+
+impl Raw {
+    /// Reads it as a JSON object, whatever it is said to be.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        parse_json(&self.bytes)
+    }
+
+    /// Refuses a body that is not said to be JSON.
+    pub fn expect_json(&self) -> Result<(), Problem> {
+        if self.media_type == "application/json" { Ok(()) } else { Err(unsupported("application/json")) }
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for Raw {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let given = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let content_type = given.unwrap_or_default().to_owned();
+        let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        Ok(Self { media_type, content_type, bytes: read(request, state).await? })
+    }
+}
+
 /// A form (`application/x-www-form-urlencoded`), as OAuth sends it.
 pub struct Form<T>(pub T);
 

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod caller;
+pub mod dialects;
 pub mod extract;
 pub mod forwarded;
 pub mod limit;
@@ -22,6 +23,7 @@ use axum::{
     extract::{DefaultBodyLimit, FromRef},
     middleware,
 };
+use dialects::mounting::Mounts;
 use forwarded::TrustedProxies;
 use limit::{Rate, RateLimits, Rates};
 use std::sync::Arc;
@@ -38,6 +40,8 @@ pub struct Web {
     pub limits: Arc<RateLimits>,
     /// Proxies that are believed when they say who calls.
     pub proxies: TrustedProxies,
+    /// Whose requests are whose.
+    pub mounts: Arc<Mounts>,
 }
 
 impl Web {
@@ -46,7 +50,8 @@ impl Web {
         let proxies = TrustedProxies::parse(&app.config.server.trusted_proxies)
             .map_err(|error| Error::Store(format!("read server.trusted_proxies: {error}")))?;
         let limits = Arc::new(RateLimits::new(&rates(&app.config.limits)));
-        Ok(Self { app, limits, proxies })
+        let mounts = Arc::new(Mounts::new(&app.config)?);
+        Ok(Self { app, limits, proxies, mounts })
     }
 }
 
@@ -69,11 +74,17 @@ fn rates(limits: &config::Limits) -> Rates {
     }
 }
 
-/// Returns the router with everything mounted.
+/// Returns the router with everything mounted, behind what sorts requests by whose they are.
 pub fn router(web: Web) -> Router {
+    dialects::mounting::sorted(&web, routes(web.clone()))
+}
+
+/// Returns everything that is mounted.
+pub fn routes(web: Web) -> Router {
     let (api, description) = api::router(web.app.config.server.baseline).split_for_parts();
     let body_limit = DefaultBodyLimit::max(web.app.config.server.body_bytes);
     api.merge(openapi::router(openapi::complete(description)))
+        .merge(dialects::router(&web))
         .fallback(request::not_found)
         .method_not_allowed_fallback(request::method_not_allowed)
         .layer(body_limit)

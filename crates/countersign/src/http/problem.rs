@@ -122,12 +122,41 @@ impl Problem {
         self
     }
 
+    /// Returns the HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.0.status()
+    }
+
+    /// Returns what it is, for programs.
+    pub fn code(&self) -> &'static str {
+        self.0.code
+    }
+
+    /// Returns what to do about it, for people.
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
+    /// Returns the member or parameter that is wrong.
+    pub fn field(&self) -> Option<&str> {
+        self.0.field.as_deref()
+    }
+
+    /// Returns after how many seconds to try again.
+    pub fn seconds_to_wait(&self) -> Option<u64> {
+        self.0.retry_after
+    }
+
+    /// Logs what the caller does not see.
+    pub fn log(&self, request_id: &str) {
+        if let Some(cause) = &self.0.cause {
+            tracing::error!(request.id = request_id, code = self.0.code, "{cause}");
+        }
+    }
+
     /// Names the request and writes the body. Called by the outermost layer, which knows the id.
     pub fn into_answer(self, request_id: &str) -> Response {
         let mut content = self.0;
-        if let Some(cause) = &content.cause {
-            tracing::error!(request.id = request_id, code = content.code, "{cause}");
-        }
         content.request_id = Some(request_id.to_owned());
         let body =
             serde_json::to_vec(&content).expect("a problem has string keys only, so it is always JSON");
@@ -200,7 +229,8 @@ impl From<Refusal> for Problem {
             Refusal::LastOwner => Self::new(S::CONFLICT, "last_owner", detail),
             Refusal::Taken(member) => Error::Conflict(member).into(),
             Refusal::TokenGone => Self::new(S::GONE, "token_gone", detail),
-            Refusal::Stale => Self::new(S::CONFLICT, "stale", "the password changed meanwhile; try again"),
+            Refusal::Stale => Self::new(S::CONFLICT, "stale", format!("{detail}; try again")),
+            Refusal::MfaEnforced => Self::new(S::CONFLICT, "mfa_enforced", detail),
             Refusal::Key(_) => Error::Internal(detail).into(),
         }
     }

@@ -1,6 +1,11 @@
 //! The layer around everything: names each request, reads the clock once, limits, times, logs, writes problems.
 
-use super::{Web, problem::Problem, server::Peer};
+use super::{
+    Web,
+    dialects::{self, Mounted},
+    problem::Problem,
+    server::Peer,
+};
 use crate::error::Error;
 use axum::{
     extract::{Request, State},
@@ -61,6 +66,7 @@ pub async fn layer(State(web): State<Web>, mut request: Request, next: Next) -> 
         now: web.app.clock.now(),
     };
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mounted = request.extensions().get::<Mounted>().cloned();
     let mut answer = match web.limits.check_address(info.ip) {
         Ok(()) => {
             request.extensions_mut().insert(info.clone());
@@ -70,7 +76,11 @@ pub async fn layer(State(web): State<Web>, mut request: Request, next: Next) -> 
     };
     if let Some(problem) = answer.extensions_mut().remove::<Problem>() {
         let allow = answer.headers_mut().remove(header::ALLOW);
-        answer = problem.into_answer(&info.id);
+        problem.log(&info.id);
+        answer = match &mounted {
+            Some(mounted) => dialects::render(&problem, mounted),
+            None => problem.into_answer(&info.id),
+        };
         answer.headers_mut().extend(allow.map(|methods| (header::ALLOW, methods)));
     }
     finish(&mut answer, &info.id);

@@ -20,6 +20,11 @@ pub async fn find(app: &App, name: &str) -> Result<Option<Arc<Organisation>>> {
     }
 }
 
+/// Returns the first organisation; `None` before the installation was set up.
+pub async fn first(app: &App) -> Result<Option<Arc<Organisation>>> {
+    Ok(app.store.organisations(None, 1).await?.items.into_iter().next())
+}
+
 /// Creates an organisation with the default policy.
 pub async fn create(app: &App, call: &Call, slug: Username, name: DisplayName) -> Result<Arc<Organisation>> {
     let id = OrganisationId::generate(call.now, &mut rand::rng());

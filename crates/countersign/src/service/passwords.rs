@@ -5,15 +5,19 @@ use argon2::{
     Argon2,
     password_hash::{PasswordHasher, PasswordVerifier},
 };
-use countersign_core::{Secret, password::PasswordCheck};
+use countersign_core::{Secret, factor::scratch::Stretched, password::PasswordCheck};
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 /// How many may wait for a place before the answer is that the server is busy.
 const WAITING_LIMIT: usize = 256;
+
+/// The bytes of a stretched code: argon2's own default.
+const STRETCHED_BYTES: usize = 32;
 
 /// A hash of a password nobody has, with the same parameters: what an unknown user is compared with.
 const DECOY: &str =
@@ -57,6 +61,21 @@ impl Passwords {
             PasswordCheck { matched: matches && stored.is_some(), against: stored }
         })
         .await
+    }
+
+    /// Stretches short codes with one salt: the same slow hash as for passwords, its outcome to be hashed with a key.
+    pub async fn stretch(&self, codes: Vec<Secret<String>>, salt: Uuid) -> Result<Vec<Stretched>> {
+        self.run(move || {
+            let stretch = |code: &Secret<String>| {
+                let mut value = vec![0; STRETCHED_BYTES];
+                Argon2::default()
+                    .hash_password_into(code.expose().as_bytes(), salt.as_bytes(), &mut value)
+                    .map_err(|error| Error::Internal(format!("stretch code: {error}")))?;
+                Ok(Stretched { salt, value: value.into() })
+            };
+            codes.iter().map(stretch).collect()
+        })
+        .await?
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
@@ -103,6 +122,21 @@ mod tests {
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
         assert!(pool.check(password("quill-marten-42"), Some(hash.clone())).await.expect("check").matched);
         assert!(!pool.check(password("quill-marten-43"), Some(hash)).await.expect("check").matched);
+    }
+
+    #[tokio::test]
+    async fn a_code_stretches_the_same_with_its_salt_and_otherwise_with_another() {
+        let pool = Passwords::new();
+        let stretch = async |code, salt| {
+            let stretched = pool.stretch(vec![password(code)], Uuid::from_u128(salt)).await.expect("stretch");
+            stretched[0].value.expose().clone()
+        };
+        let value = stretch("08829146", 1).await;
+
+        assert_eq!(value.len(), STRETCHED_BYTES);
+        assert_eq!(stretch("08829146", 1).await, value);
+        assert_ne!(stretch("08829146", 2).await, value);
+        assert_ne!(stretch("08829147", 1).await, value);
     }
 
     #[tokio::test]

@@ -15,6 +15,9 @@ use countersign_core::{
 };
 use std::sync::Arc;
 
+/// The slug of the first organisation.
+pub const FIRST_SLUG: &str = "main";
+
 /// What the first administrator is told, once.
 pub struct FirstCredentials {
     /// The first organisation.
@@ -34,9 +37,9 @@ pub struct FirstCredentials {
 /// The owner comes last, with the password, in one commit: a set-up that was cut short before is taken up again.
 pub async fn initialise(app: &App) -> Result<Option<FirstCredentials>> {
     let call = Call::system(app.clock.now());
-    let organisation = match app.store.organisations(None, 1).await?.items.pop() {
+    let organisation = match super::organisations::first(app).await? {
         None => {
-            let slug = Username::parse("slug", "main")?;
+            let slug = Username::parse("slug", FIRST_SLUG)?;
             let name = DisplayName::parse("name", "Countersign")?;
             super::organisations::create(app, &call, slug, name).await?
         }
@@ -53,12 +56,9 @@ pub async fn initialise(app: &App) -> Result<Option<FirstCredentials>> {
 
 async fn first_owner(app: &App, asker: &Asker) -> Result<(User, Secret<String>)> {
     let new = NewUser {
-        username: Username::parse("username", "admin")?,
         display_name: Some(DisplayName::parse("displayName", "Administrator")?),
-        email: None,
-        phone: None,
-        locale: None,
         roles: Roles::new([Role::Owner]),
+        ..NewUser::named(Username::parse("username", "admin")?)
     };
     // A drawn code makes a good password: 80 bits, easy to read out.
     let password = ScratchCode::generate(&mut rand::rng()).shown();

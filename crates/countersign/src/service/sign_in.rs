@@ -20,7 +20,7 @@ use countersign_core::{
     event::Actor,
     keyring::Purpose,
     password::{self, NewPassword},
-    profile::{Label, matching_key},
+    profile::{DisplayName, Label, matching_key},
     role::Rank,
     session::{EnrolmentStep, NewSession, Refresh, SecondStep, Session, SignIn},
 };
@@ -40,16 +40,27 @@ pub struct Credentials {
     pub password: Secret<String>,
     /// The client that asks, if it named itself.
     pub client: Option<ClientId>,
+    /// How long the session may last at most; as long as policy says if left out.
+    pub session_life: Option<Duration>,
 }
 
 /// What a sign-in led to.
 pub enum Grant {
     /// Access.
-    Tokens(TokenPair),
+    Tokens {
+        /// The tokens.
+        pair: TokenPair,
+        /// Who signed in.
+        user: Box<User>,
+    },
     /// A second step is asked for.
     SecondStep {
-        /// The token for it.
-        token: Issued,
+        /// The open login, to be handed out as a token of one form or another.
+        step: SecondStepToken,
+        /// How long it stays open.
+        life: Duration,
+        /// Whose first factor was right.
+        user: Box<User>,
         /// Whether a factor is to be enrolled first.
         enrolment_required: bool,
         /// What it can be proved with.
@@ -87,7 +98,7 @@ pub async fn by_password(app: &Arc<App>, call: Call, credentials: Credentials) -
 
         let asker = Asker { organisation, call };
         for _ in 0..STALE_TRIES {
-            match try_password(&app, &asker, id, &password, credentials.client).await {
+            match try_password(&app, &asker, id, &password, &credentials).await {
                 Err(Error::Refused(Refusal::Stale)) => {}
                 Err(Error::NotFound(_)) => return refuse_unknown(&app, password).await,
                 outcome => return outcome,
@@ -111,7 +122,7 @@ async fn try_password(
     asker: &Asker,
     id: UserId,
     password: &Secret<String>,
-    client: Option<ClientId>,
+    credentials: &Credentials,
 ) -> Result<Grant> {
     let organisation = &asker.organisation;
     let user = app.store.user(organisation.id, id).await?.ok_or(Error::NotFound("user"))?;
@@ -119,7 +130,8 @@ async fn try_password(
     let new = NewSession {
         session: SessionId::generate(asker.call.now, &mut rand::rng()),
         login: LoginId::generate(asker.call.now, &mut rand::rng()),
-        client,
+        client: credentials.client,
+        life: credentials.session_life,
     };
     let (outcome, user) = app
         .change(asker, id, move |user, with| {
@@ -127,13 +139,14 @@ async fn try_password(
         })
         .await?;
     match outcome {
-        SignIn::Session(session) => Ok(Grant::Tokens(tokens(app, asker, &user, &session)?)),
-        SignIn::SecondStep { login, has_factor } => {
-            let life = Duration::from_secs(organisation.policy.sessions.second_step_seconds);
-            let token = app.tokens.issue_second_step(organisation.id, id, login.id, asker.call.now, life)?;
-            let ways = ways(&user, &organisation.policy, asker.call.now);
-            Ok(Grant::SecondStep { token, enrolment_required: !has_factor, ways })
-        }
+        SignIn::Session(session) => granted(app, asker, user, &session),
+        SignIn::SecondStep { login, has_factor } => Ok(Grant::SecondStep {
+            step: SecondStepToken { organisation: organisation.id, user: id, login: login.id },
+            life: Duration::from_secs(organisation.policy.sessions.second_step_seconds),
+            enrolment_required: !has_factor,
+            ways: ways(&user, &organisation.policy, asker.call.now),
+            user: Box::new(user),
+        }),
         SignIn::Refused => Ok(Grant::Refused),
     }
 }
@@ -213,7 +226,7 @@ pub async fn second_step(
             })
             .await?;
         match outcome {
-            Some((session, user)) => Ok(Grant::Tokens(tokens(&app, &asker, &user, &session)?)),
+            Some((session, user)) => granted(&app, &asker, user, &session),
             None => Ok(Grant::Refused),
         }
     })
@@ -248,7 +261,7 @@ pub async fn refresh(app: &App, call: Call, token: &str, client: Option<ClientId
         })
         .await;
     match outcome {
-        Ok((Refresh::Session(session), user)) => Ok(Grant::Tokens(tokens(app, &asker, &user, &session)?)),
+        Ok((Refresh::Session(session), user)) => granted(app, &asker, user, &session),
         Ok((Refresh::Reused, _)) | Err(Error::Refused(Refusal::TokenGone) | Error::NotFound(_)) => {
             Ok(Grant::Refused)
         }
@@ -341,8 +354,13 @@ async fn asker_of(app: &App, token: &SecondStepToken, call: Call) -> Result<Aske
     Ok(Asker { organisation, call: Call { actor: Actor::User(token.user), rank, ..call } })
 }
 
+fn granted(app: &App, asker: &Asker, user: User, session: &Session) -> Result<Grant> {
+    Ok(Grant::Tokens { pair: tokens(app, asker, &user, session)?, user: Box::new(user) })
+}
+
 fn tokens(app: &App, asker: &Asker, user: &User, session: &Session) -> Result<TokenPair> {
-    let life = Duration::from_secs(asker.organisation.policy.sessions.access_seconds);
+    let left = asker.call.now.until(session.expires_at);
+    let life = Duration::from_secs(asker.organisation.policy.sessions.access_seconds).min(left);
     let ticket = Ticket {
         purpose: Purpose::RefreshToken,
         organisation: user.organisation,
@@ -358,8 +376,9 @@ fn tokens(app: &App, asker: &Asker, user: &User, session: &Session) -> Result<To
 
 fn own_names(user: &User) -> Vec<&str> {
     let email = user.email.as_ref().map(|email| email.as_str().split('@').next().unwrap_or_default());
-    let display_name = user.display_name.as_ref().map(|name| name.as_str());
-    [Some(user.username.as_str()), display_name, email].into_iter().flatten().collect()
+    let names = [&user.display_name, &user.given_name, &user.family_name];
+    let names = names.into_iter().flatten().map(DisplayName::as_str);
+    std::iter::once(user.username.as_str()).chain(names).chain(email).collect()
 }
 
 /// Runs a use case to its end even if the one who asked goes away.

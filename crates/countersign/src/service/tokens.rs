@@ -164,14 +164,12 @@ impl Tokens {
     /// Issues the token for the second step of a sign-in.
     pub fn issue_second_step(
         &self,
-        organisation: OrganisationId,
-        user: UserId,
-        login: LoginId,
+        step: &SecondStepToken,
         now: Timestamp,
         life: Duration,
     ) -> Result<Issued> {
-        let mut claims = self.claims(SECOND_STEP_AUDIENCE, user.uuid(), organisation, now, life);
-        claims.login = Some(login);
+        let mut claims = self.claims(SECOND_STEP_AUDIENCE, step.user.uuid(), step.organisation, now, life);
+        claims.login = Some(step.login);
         self.sign(SECOND_STEP_TYPE, &claims, life)
     }
 

@@ -82,8 +82,10 @@ fn a_person_is_managed_from_creation_to_deletion() {
     assert!(terminal.ends(0, "user list").contains("ada@") || terminal.ends(0, "user list").contains("ada"));
     let listed = terminal.json(0, "user list --prefix ad");
     assert_eq!(listed["items"].as_array().map(Vec::len), Some(2), "ada and admin: {listed}");
-    let updated = terminal.json(0, "user update ada --name Ada --status disabled --email=");
+    let updated =
+        terminal.json(0, "user update ada --name Ada --family-name Lovelace --status disabled --email=");
     assert_eq!((updated["displayName"].as_str(), updated["email"].as_str()), (Some("Ada"), None));
+    assert_eq!(updated["familyName"], "Lovelace");
 
     let again = terminal.ends(1, "user create ada");
     assert!(again.contains("field username") && again.contains("hint: "), "{again}");

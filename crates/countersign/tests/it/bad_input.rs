@@ -231,6 +231,22 @@ async fn a_member_that_is_wrong_is_named() {
             )
             .field("displayName"),
             Bad::post(
+                "description",
+                users,
+                of(json!({ "username": "b", "description": long(257) })),
+                "invalid_value",
+            )
+            .field("description"),
+            Bad::post(
+                "attributes",
+                users,
+                of(json!({ "username": "b", "attributes": { "a": long(4096) } })),
+                "invalid_value",
+            )
+            .field("attributes"),
+            Bad::patch("attributes that are a list", &person, json!({ "attributes": [1] }), "invalid_type")
+                .field("attributes"),
+            Bad::post(
                 "snake case",
                 users,
                 of(json!({ "username": "b", "display_name": "x" })),

@@ -7,6 +7,7 @@ mod clients;
 mod codes;
 mod delivery;
 mod description;
+mod dialects;
 mod disconnect;
 mod errors_deny;
 mod http_providers;

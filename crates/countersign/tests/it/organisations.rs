@@ -230,3 +230,30 @@ async fn a_patch_clears_with_null_and_leaves_what_it_does_not_name() {
     assert_eq!((&cleared["phone"], &cleared["displayName"]), (&Value::Null, &json!("Alice A.")));
     assert_eq!(cleared["email"], "alice@example.com");
 }
+
+#[tokio::test]
+async fn names_a_description_and_attributes_are_kept_and_the_trail_names_but_does_not_tell_them() {
+    let app = TestApp::start().await;
+    let new = json!({
+        "username": "ada", "givenName": "Ada", "familyName": "King", "description": "first of her kind",
+        "attributes": { "costCentre": 4711, "tenants": ["t1"] },
+    });
+    let ada = app.post("/v1/users").by(&app.root()).json(new.clone()).await.expect_created();
+    let path = format!("/v1/users/{}", ada.text("id"));
+
+    let patch = json!({ "familyName": "Lovelace", "description": null, "attributes": { "room": "3.14" } });
+    let changed = app.patch(&path).by(&app.root()).json(patch).await.expect_ok();
+    let cleared = app.patch(&path).by(&app.root()).json(json!({ "attributes": null })).await.expect_ok();
+
+    for member in ["givenName", "familyName", "description", "attributes"] {
+        assert_eq!(ada[member], new[member], "{member}");
+    }
+    assert_eq!((&changed["givenName"], &changed["familyName"]), (&json!("Ada"), &json!("Lovelace")));
+    assert_eq!((&changed["description"], &changed["attributes"]), (&Value::Null, &json!({ "room": "3.14" })));
+    assert_eq!(cleared["attributes"], json!({}));
+    let trail = app.get("/v1/audit?user=ada").by(&app.root()).await.expect_ok()["items"].to_string();
+    assert!(
+        trail.contains("familyName") && !trail.contains("Lovelace") && !trail.contains("3.14"),
+        "{trail}"
+    );
+}

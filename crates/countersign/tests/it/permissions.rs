@@ -10,13 +10,18 @@ use crate::{
 use countersign::{
     app::Asker,
     delivery::{dispatch::Dispatch, worker::Worker},
+    http::{
+        Web,
+        dialects::{Dialect, rows},
+        routes,
+    },
     store::Settlement,
 };
 use countersign_core::{Channel, DeliveryId, Destination, Organisation, Permission, Role, Scope, event};
 use data_encoding::BASE64URL_NOPAD;
 use http::Method;
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 
 /// A caller, and what they are.
 struct Caller {
@@ -509,10 +514,13 @@ async fn heads_of(app: &TestApp, organisation: &str) -> Vec<String> {
 #[tokio::test]
 async fn every_mounted_route_is_in_the_description() {
     let app = TestApp::start().await;
-    let known: BTreeSet<String> = operations().into_iter().map(|operation| operation.path).collect();
+    let below =
+        |dialect: Dialect| rows(dialect).into_iter().map(move |row| dialect.prefix().to_owned() + row.path);
+    let native = operations().into_iter().map(|operation| operation.path);
+    let known: BTreeSet<String> = native.chain(Dialect::ALL.into_iter().flat_map(below)).collect();
 
     // axum shows what it routes, and has no other way to ask. The fallback is at `/` and below.
-    let shown = format!("{:?}", app.router);
+    let shown = format!("{:?}", routes(Web::new(Arc::clone(&app.app)).expect("the layer")));
     let mounted: BTreeSet<&str> = shown.split('"').filter(|text| text.starts_with('/')).collect();
 
     assert!(known.iter().all(|path| mounted.contains(path.as_str())), "{shown}");

@@ -17,7 +17,7 @@ use crate::{
     service::{
         clients,
         factors::Enrolment,
-        sign_in::{self, Credentials, Grant, TokenPair, Way},
+        sign_in::{self, Credentials, Grant, Way},
         tokens::{Holder, SecondStepToken},
     },
 };
@@ -291,8 +291,9 @@ async fn by_password(
         username: form.username.ok_or_else(|| missing("username"))?,
         password: Secret::new(form.password.ok_or_else(|| missing("password"))?),
         client: client.map(|client| client.id),
+        session_life: None,
     };
-    granted(sign_in::by_password(app, anonymous(info), credentials).await?)
+    granted(app, info, sign_in::by_password(app, anonymous(info), credentials).await?)
 }
 
 async fn second_step(app: &SharedApp, info: &RequestInfo, form: &TokenForm) -> Result<Response, Failure> {
@@ -307,7 +308,7 @@ async fn second_step(app: &SharedApp, info: &RequestInfo, form: &TokenForm) -> R
     let named =
         Named { kind: form.kind.as_deref(), challenge: form.challenge.as_deref(), ..Named::default() };
     let attempt = attempt(code, named, None).map_err(Error::from)?;
-    granted(sign_in::second_step(app, anonymous(info), token, attempt, enrolled).await?)
+    granted(app, info, sign_in::second_step(app, anonymous(info), token, attempt, enrolled).await?)
 }
 
 async fn refresh(
@@ -317,31 +318,34 @@ async fn refresh(
     form: &TokenForm,
 ) -> Result<Response, Failure> {
     let token = form.refresh_token.as_deref().ok_or_else(|| missing("refresh_token"))?;
-    granted(sign_in::refresh(app, anonymous(info), token, client.map(|client| client.id)).await?)
+    granted(app, info, sign_in::refresh(app, anonymous(info), token, client.map(|client| client.id)).await?)
 }
 
-fn granted(grant: Grant) -> Result<Response, Failure> {
+fn granted(app: &SharedApp, info: &RequestInfo, grant: Grant) -> Result<Response, Failure> {
     match grant {
-        Grant::Tokens(TokenPair { access, refresh }) => {
+        Grant::Tokens { pair, .. } => {
             let reply = TokenReply {
-                access_token: access.token,
+                access_token: pair.access.token,
                 token_type: "Bearer",
-                expires_in: access.life.as_secs(),
+                expires_in: pair.access.life.as_secs(),
                 scope: None,
-                refresh_token: Some(refresh.expose().clone()),
+                refresh_token: Some(pair.refresh.expose().clone()),
             };
             Ok(Json::ok(reply).into_response())
         }
-        Grant::SecondStep { token, enrolment_required, ways } => Err(OauthError {
-            more: Some(json!({
-                "mfa_token": token.token,
-                "expires_in": token.life.as_secs(),
-                "enrolment_required": enrolment_required,
-                "factors": ways.iter().map(way).collect::<Vec<_>>(),
-            })),
-            ..OauthError::bad("mfa_required", format!("finish with grant_type={MFA_GRANT}"))
+        Grant::SecondStep { step, life, enrolment_required, ways, .. } => {
+            let token = app.tokens.issue_second_step(&step, info.now, life)?;
+            Err(OauthError {
+                more: Some(json!({
+                    "mfa_token": token.token,
+                    "expires_in": token.life.as_secs(),
+                    "enrolment_required": enrolment_required,
+                    "factors": ways.iter().map(way).collect::<Vec<_>>(),
+                })),
+                ..OauthError::bad("mfa_required", format!("finish with grant_type={MFA_GRANT}"))
+            }
+            .into())
         }
-        .into()),
         Grant::Refused => Err(OauthError::refused().into()),
     }
 }

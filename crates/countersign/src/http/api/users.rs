@@ -13,14 +13,15 @@ use crate::{
 };
 use axum::extract::State;
 use countersign_core::{
-    Locale, Method, Role, Timestamp, User, UserId,
-    profile::{DisplayName, Email, Phone, Username, matching_key},
+    Attributes, Locale, Method, Role, Timestamp, User, UserId,
+    profile::{Description, DisplayName, Email, Phone, Username, matching_key},
     refusal::Invalid,
     role::Roles,
     user::{NewUser, Status, UserPatch},
 };
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 /// A person.
@@ -39,6 +40,14 @@ pub struct UserView {
     username: String,
     /// The name people read.
     display_name: Option<String>,
+    /// The name they were given.
+    given_name: Option<String>,
+    /// The name of their family.
+    family_name: Option<String>,
+    /// A line about them.
+    description: Option<String>,
+    /// What others keep about them; decides nothing here.
+    attributes: Map<String, Value>,
     /// Their address.
     email: Option<String>,
     /// Their number to call.
@@ -73,6 +82,10 @@ impl UserView {
             number: user.number,
             username: user.username.to_string(),
             display_name: user.display_name.as_ref().map(ToString::to_string),
+            given_name: user.given_name.as_ref().map(ToString::to_string),
+            family_name: user.family_name.as_ref().map(ToString::to_string),
+            description: user.description.as_ref().map(ToString::to_string),
+            attributes: user.attributes.members().clone(),
             email: user.email.as_ref().map(ToString::to_string),
             phone: user.phone.as_ref().map(ToString::to_string),
             locale: user.locale.as_ref().map(ToString::to_string),
@@ -97,6 +110,14 @@ pub struct NewUserBody {
     username: String,
     /// The name people read.
     display_name: Option<String>,
+    /// The name they were given.
+    given_name: Option<String>,
+    /// The name of their family.
+    family_name: Option<String>,
+    /// A line about them, at most 256 characters.
+    description: Option<String>,
+    /// Members of your own, at most 4096 octets as JSON.
+    attributes: Option<Map<String, Value>>,
     /// Their address; unique.
     email: Option<String>,
     /// Their number with its country, such as +4930123456.
@@ -117,6 +138,22 @@ pub struct UserPatchBody {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     display_name: Option<Option<String>>,
+    /// Another given name.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    given_name: Option<Option<String>>,
+    /// Another family name.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    family_name: Option<Option<String>>,
+    /// Another description.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    description: Option<Option<String>>,
+    /// Other attributes, which replace all there are.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Map<String, Value>>)]
+    attributes: Option<Option<Map<String, Value>>>,
     /// Another address.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
@@ -213,6 +250,10 @@ pub async fn create(
     let new = NewUser {
         username: Username::parse("username", &body.username)?,
         display_name: optional(body.display_name, "displayName", DisplayName::parse)?,
+        given_name: optional(body.given_name, "givenName", DisplayName::parse)?,
+        family_name: optional(body.family_name, "familyName", DisplayName::parse)?,
+        description: optional(body.description, "description", Description::parse)?,
+        attributes: Attributes::parse("attributes", body.attributes.unwrap_or_default())?,
         email: optional(body.email, "email", Email::parse)?,
         phone: optional(body.phone, "phone", Phone::parse)?,
         locale: optional(body.locale, "locale", Locale::parse)?,
@@ -252,6 +293,10 @@ pub async fn update(
     let patch = UserPatch {
         username: optional(body.username, "username", Username::parse)?,
         display_name: clearable(body.display_name, "displayName", DisplayName::parse)?,
+        given_name: clearable(body.given_name, "givenName", DisplayName::parse)?,
+        family_name: clearable(body.family_name, "familyName", DisplayName::parse)?,
+        description: clearable(body.description, "description", Description::parse)?,
+        attributes: body.attributes.map(attributes).transpose()?,
         email: clearable(body.email, "email", Email::parse)?,
         phone: clearable(body.phone, "phone", Phone::parse)?,
         locale: clearable(body.locale, "locale", Locale::parse)?,
@@ -296,6 +341,10 @@ pub async fn reset(
 fn roles(names: &[String]) -> Result<Roles, Invalid> {
     let parse = |(place, name): (usize, &String)| Role::parse(&format!("roles[{place}]"), name);
     Ok(Roles::new(names.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?))
+}
+
+fn attributes(members: Option<Map<String, Value>>) -> Result<Attributes, Invalid> {
+    Attributes::parse("attributes", members.unwrap_or_default())
 }
 
 fn optional<T>(

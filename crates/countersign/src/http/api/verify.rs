@@ -162,5 +162,5 @@ impl Named<'_> {
 pub fn attempt(code: &str, named: Named<'_>, request_id: Option<&str>) -> Result<Attempt, Invalid> {
     let target = named.target()?;
     let request = request_id.map(|id| RequestId::parse("requestId", id)).transpose()?;
-    Ok(Attempt { code: Code::parse("code", code)?, target, request })
+    Ok(Attempt { request, ..Attempt::new(Code::parse("code", code)?, target) })
 }

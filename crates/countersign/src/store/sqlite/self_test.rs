@@ -6,8 +6,8 @@
 use super::{Sqlite, audit, organisations, users, writer::Batch};
 use crate::error::{Error, Result};
 use countersign_core::{
-    Attempt, Code, FactorId, Handle, Keyring, Organisation, OrganisationId, Policy, Role, Secret, Timestamp,
-    User, UserId, Verdict,
+    Attempt, Code, FactorId, Handle, Keyring, Organisation, OrganisationId, Policy, Secret, Timestamp, User,
+    UserId, Verdict,
     attempt::Target,
     enrolment::seal_secret,
     event::Call,
@@ -17,7 +17,6 @@ use countersign_core::{
     },
     keyring::{Binding, KeyError, KeyId, Sealed, TAG_BYTES, Tag},
     profile::{DisplayName, Label, Username},
-    role::Roles,
     user::NewUser,
 };
 use std::time::Duration;
@@ -65,15 +64,7 @@ fn enrol(batch: &Batch<'_>, now: Timestamp) -> Result<Code> {
     let policy = Policy::default();
     let secret = OtpSecret::from_bytes(b"a secret of no use".to_vec());
     users::create(batch, ORGANISATION, &mut |organisation| {
-        let new = NewUser {
-            username: slug.clone(),
-            display_name: None,
-            email: None,
-            phone: None,
-            locale: None,
-            roles: Roles::new([Role::Member]),
-        };
-        let mut user = organisation.admit(PERSON, new, &call)?;
+        let mut user = organisation.admit(PERSON, NewUser::named(slug.clone()), &call)?;
         let proof = Proof::Totp(Totp::new(
             &policy.totp,
             seal_secret(&Unsealed, ORGANISATION, PERSON, FACTOR, &secret)?,
@@ -87,7 +78,7 @@ fn enrol(batch: &Batch<'_>, now: Timestamp) -> Result<Code> {
 }
 
 fn check_replay(batch: &Batch<'_>, code: &Code, now: Timestamp) -> Result<()> {
-    let attempt = Attempt { code: code.clone(), target: Target::Kind(Kind::Totp), request: None };
+    let attempt = Attempt::new(code.clone(), Target::Kind(Kind::Totp));
     let mut verify =
         |user: &mut User| user.verify(&attempt, &Policy::default(), &Unsealed, &Call::system(now));
 

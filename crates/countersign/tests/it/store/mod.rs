@@ -26,7 +26,6 @@ use countersign_core::{
     keyring::{Binding, KeyError, KeyId, Sealed, TAG_BYTES, Tag},
     message::Sender,
     profile::{DisplayName, Email, Label, Username},
-    role::{Role, Roles},
     user::NewUser,
 };
 use sha2::{Digest, Sha256};
@@ -84,14 +83,7 @@ fn username(text: &str) -> Username {
 }
 
 fn named(name: &str) -> NewUser {
-    NewUser {
-        username: username(name),
-        display_name: None,
-        email: None,
-        phone: None,
-        locale: None,
-        roles: Roles::new([Role::Member]),
-    }
+    NewUser::named(username(name))
 }
 
 fn with_email(name: &str, email: &str) -> NewUser {
@@ -210,7 +202,7 @@ fn drop_messages(user: &mut User) -> Result<(), Refusal> {
 }
 
 fn attempt(code: &str, target: Target) -> Attempt {
-    Attempt { code: Code::parse("code", code).unwrap(), target, request: None }
+    Attempt::new(Code::parse("code", code).unwrap(), target)
 }
 
 fn attempt_named(request: &str, code: &str, target: Target) -> Attempt {

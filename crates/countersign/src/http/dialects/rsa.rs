@@ -1,0 +1,20 @@
+//! rsa
+
+use super::{Calls, Mounted};
+use crate::http::problem::Problem;
+use axum::response::{IntoResponse, Response};
+
+/// Returns every call and what it is natively.
+pub fn calls() -> Calls {
+    Calls::default()
+}
+
+/// Writes a problem as the vendor does.
+pub fn render(problem: &Problem, _: &Mounted) -> Response {
+    (problem.status(), problem.detail().to_owned()).into_response()
+}
+
+/// Returns the path that is routed by, if it is not the one that was written.
+pub fn canonical(_: &str) -> Option<String> {
+    None
+}

@@ -1,0 +1,3 @@
+//! The wires of other systems, held against their contracts: one file a dialect.
+
+mod mounting;

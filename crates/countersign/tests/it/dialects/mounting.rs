@@ -1,0 +1,126 @@
+//! Whose request is whose: prefixes, host names, the owner of `/`, and what a configuration must not leave open.
+
+use crate::test_app::{Credentials, TestApp};
+use countersign::{config::Config, http::dialects::Dialect};
+
+/// Calls a path that no dialect and no API has: who answers shows by the shape of the answer.
+async fn answered_by(app: &TestApp, host: &str, path: &str) -> &'static str {
+    let answer = app.get(path).header("host", host).await.expect(404);
+    match answer.header("content-type") {
+        Some("application/problem+json") if answer.json["code"] == "not_found" => "native",
+        _ => "dialect",
+    }
+}
+
+#[tokio::test]
+async fn each_dialect_answers_below_its_prefix_in_its_own_shape() {
+    let app = TestApp::start().await;
+
+    for dialect in Dialect::ALL {
+        assert_eq!(
+            answered_by(&app, "any.example", &format!("{}/nothing", dialect.prefix())).await,
+            "dialect"
+        );
+        assert_eq!(answered_by(&app, "any.example", &format!("{}x", dialect.prefix())).await, "native");
+        app.put(&format!("{}/nothing", dialect.prefix())).await.expect(404);
+    }
+}
+
+#[tokio::test]
+async fn a_dialect_that_is_switched_off_is_not_there() {
+    let app = TestApp::start_with(|config| config.dialects.veeam.enabled = false).await;
+
+    assert_eq!(answered_by(&app, "any.example", "/veeam/nothing").await, "native");
+    assert_eq!(answered_by(&app, "any.example", "/rsa/nothing").await, "dialect");
+}
+
+#[tokio::test]
+async fn on_its_own_host_a_dialect_owns_every_path_but_the_common_ones() {
+    let app =
+        TestApp::start_with(|config| config.dialects.veeam.hosts = vec!["Backup.Example.".into()]).await;
+
+    for host in ["backup.example", "BACKUP.example:8443", "backup.example."] {
+        assert_eq!(answered_by(&app, host, "/nothing").await, "dialect", "{host}");
+        assert_eq!(answered_by(&app, host, "/v1/nothing").await, "dialect", "{host}");
+        app.get("/healthz").header("host", host).await.expect_ok();
+    }
+    assert_eq!(answered_by(&app, "other.example", "/nothing").await, "native");
+    assert_eq!(answered_by(&app, "backup.example", "/rsa/nothing").await, "dialect");
+    app.get("/v1/users").header("host", "other.example").by(&app.root()).await.expect_ok();
+}
+
+#[tokio::test]
+async fn the_owner_of_the_root_leaves_the_native_api_its_hosts() {
+    let app = TestApp::start_with(|config| {
+        config.dialects.root = Some(Dialect::Reltio);
+        config.dialects.rsa.hosts = vec!["rsa.example".into()];
+        config.server.hosts = vec!["mfa.example".into()];
+    })
+    .await;
+
+    assert_eq!(answered_by(&app, "anything.example", "/v1/nothing").await, "dialect");
+    assert_eq!(answered_by(&app, "mfa.example", "/v1/nothing").await, "native");
+    app.get("/v1/users").header("host", "mfa.example").by(&app.root()).await.expect_ok();
+    app.get("/healthz").header("host", "anything.example").await.expect_ok();
+}
+
+#[test]
+fn a_configuration_that_leaves_an_owner_open_is_refused_by_its_key() {
+    for (variables, said) in [
+        (
+            vec![("DIALECTS__VEEAM__HOSTS", "['a.example']"), ("DIALECTS__RSA__HOSTS", "['A.example.']")],
+            "DIALECTS__RSA__HOSTS: A.example. is bound to veeam already",
+        ),
+        (
+            vec![("SERVER__HOSTS", "['a.example']"), ("DIALECTS__RSA__HOSTS", "['a.example']")],
+            "is bound to the native API already",
+        ),
+        (vec![("DIALECTS__RSA__HOSTS", "['https://a.example/']")], "expected host names"),
+        (
+            vec![("DIALECTS__RSA__HOSTS", "['a.example']"), ("DIALECTS__RSA__ENABLED", "false")],
+            "goes with a dialect that is switched on",
+        ),
+        (vec![("DIALECTS__ROOT", "reltio")], "needs server.hosts"),
+        (
+            vec![
+                ("DIALECTS__ROOT", "reltio"),
+                ("DIALECTS__RELTIO__ENABLED", "false"),
+                ("SERVER__HOSTS", "['a.example']"),
+            ],
+            "reltio is switched off",
+        ),
+        (vec![("DIALECTS__ROOT", "okta")], "unknown variant"),
+        (vec![("DIALECTS__OKTA__ENABLED", "true")], "okta"),
+        (vec![("DIALECTS__SAFESHARE__ORGANISATION", "main")], "organisation"),
+    ] {
+        let variables =
+            variables.into_iter().map(|(name, value)| (format!("COUNTERSIGN__{name}"), value.to_owned()));
+        let error = Config::load(None, variables).expect_err(said).to_string();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_server_does_not_start_with_a_dialect_of_no_organisation() {
+    let directory = tempfile::tempdir().expect("directory");
+    let mut config = crate::test_app::config(directory.path());
+    config.dialects.veeam.organisation = "acme".into();
+
+    let refused = countersign::running::start(config, crate::test_app::clock()).await;
+
+    let error = refused.err().expect("no such organisation").to_string();
+    assert!(error.contains("dialects.veeam.organisation: there is no organisation acme"), "{error}");
+}
+
+#[tokio::test]
+async fn too_many_requests_are_answered_in_the_vendors_shape() {
+    let app = TestApp::start_with(|config| config.limits.per_address = 1).await;
+    for _ in 0..3 {
+        app.get("/rsa/nothing").await;
+    }
+
+    let answer = app.get("/rsa/nothing").by(&Credentials::NONE).await.expect(429);
+
+    assert_ne!(answer.header("content-type"), Some("application/problem+json"));
+    assert!(answer.header("retry-after").is_some());
+}
