@@ -17,6 +17,7 @@ use countersign_core::{
     Timestamp, User, UserId,
     event::{ChainHead, Event, Hash, Subject},
     lock::Method,
+    profile::{DisplayName, Email},
     role::Role,
     user::Status,
 };
@@ -535,9 +536,9 @@ impl IndexColumns {
     pub fn of(user: &User) -> Self {
         Self {
             username_key: user.username.key(),
-            email_key: user.email.as_ref().map(countersign_core::profile::Email::key),
-            given_key: None,
-            family_key: None,
+            email_key: user.email.as_ref().map(Email::key),
+            given_key: user.given_name.as_ref().map(DisplayName::key),
+            family_key: user.family_name.as_ref().map(DisplayName::key),
             role: user.roles.highest() as u8,
             is_active: user.status == Status::Active,
             mfa_enabled: user.mfa_enabled,
