@@ -5,6 +5,8 @@ use crate::{
     id::OrganisationId,
     keyring::{Binding, KeyError, Keyring, Purpose, Tag},
     profile::DisplayName,
+    public_key::{KEY_LIMIT, PublicKey, StoredKey},
+    refusal::Refusal,
     role::{Rank, Scope},
     secret::Secret,
     time::Timestamp,
@@ -31,11 +33,27 @@ pub struct Client {
     pub status: Status,
     /// Its secrets, oldest first.
     pub secrets: Vec<StoredSecret>,
+    /// Its public keys, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<StoredKey>,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was last disabled or lost a scope: its tokens of that second and before are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_cut_at: Option<Timestamp>,
+}
+
+/// What describes a new client.
+#[derive(Debug, Clone)]
+pub struct NewClient {
+    /// The name people read.
+    pub name: DisplayName,
+    /// What it may do.
+    pub scopes: BTreeSet<Scope>,
+    /// Its first secret; a client that signs for itself needs none.
+    pub secret: Option<StoredSecret>,
+    /// Its public keys.
+    pub keys: Vec<PublicKey>,
 }
 
 /// A client's secret as it is stored: 256 random bits need no slow hash.
@@ -82,6 +100,24 @@ impl ClientSecret {
 }
 
 impl Client {
+    /// Makes a client.
+    pub(crate) fn new(id: ClientId, new: NewClient, now: Timestamp) -> Result<Self, Refusal> {
+        let mut client = Self {
+            id,
+            name: new.name,
+            scopes: new.scopes,
+            status: Status::Active,
+            secrets: new.secret.into_iter().collect(),
+            keys: Vec::new(),
+            created_at: now,
+            tokens_cut_at: None,
+        };
+        for key in new.keys {
+            client.add_key(key, None, now)?;
+        }
+        Ok(client)
+    }
+
     /// Tells whether `secret` is one of the client's, and good at `now`. Compares all, so the time tells nothing.
     pub fn knows(
         &self,
@@ -113,6 +149,43 @@ impl Client {
         self.secrets.push(secret);
     }
 
+    /// Adds a public key. With an `overlap` those before stay good for so long; without one, until they are removed.
+    pub(crate) fn add_key(
+        &mut self,
+        key: PublicKey,
+        overlap: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        self.keys.retain(|stored| stored.is_good(now));
+        let thumbprint = key.thumbprint();
+        if self.keys.iter().any(|stored| stored.key.thumbprint() == thumbprint) {
+            return Err(Refusal::Taken("key"));
+        }
+        if self.keys.len() >= KEY_LIMIT {
+            return Err(Refusal::TooMany("keys", KEY_LIMIT));
+        }
+        if let Some(ends) = overlap.map(|overlap| now.after(overlap)) {
+            for stored in &mut self.keys {
+                stored.expires_at = Some(stored.expires_at.map_or(ends, |earlier| earlier.min(ends)));
+            }
+        }
+        self.keys.push(StoredKey { key, created_at: now, expires_at: None });
+        Ok(())
+    }
+
+    /// Removes a public key, named by its thumbprint.
+    pub(crate) fn remove_key(&mut self, thumbprint: &str) -> Result<(), Refusal> {
+        let place = self.keys.iter().position(|stored| stored.key.thumbprint() == thumbprint);
+        self.keys.remove(place.ok_or(Refusal::NoSuchKey)?);
+        Ok(())
+    }
+
+    /// Returns the public keys that may have made a signature whose header names `kid`.
+    pub fn keys_for(&self, kid: Option<&str>, now: Timestamp) -> impl Iterator<Item = &PublicKey> {
+        let may_have = move |key: &&PublicKey| key.answers_to(kid);
+        self.keys.iter().filter(move |stored| stored.is_good(now)).map(|stored| &stored.key).filter(may_have)
+    }
+
     /// Tells whether a token issued to it at a time is still good. Tokens carry whole seconds, so the cut does too.
     pub fn honours_token_of(&self, issued_at: Timestamp) -> bool {
         let was_cut = self.tokens_cut_at.is_some_and(|cut| issued_at.seconds() <= cut.seconds());
@@ -132,7 +205,10 @@ fn binding(organisation: OrganisationId, client: ClientId) -> Binding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{OpenKeyring, START, rng};
+    use crate::{
+        public_key::{Numbers, Octets},
+        testing::{OpenKeyring, START, rng},
+    };
     use uuid::Uuid;
 
     const ORGANISATION: OrganisationId = OrganisationId::from_uuid(Uuid::from_u128(1));
@@ -153,6 +229,7 @@ mod tests {
             scopes: [Scope::Verify].into(),
             status: Status::Active,
             secrets: vec![stored(1, id, START)],
+            keys: Vec::new(),
             created_at: START,
             tokens_cut_at: None,
         }
@@ -209,6 +286,49 @@ mod tests {
         assert!(!knows(&client, 1, later(10)));
         assert!(knows(&client, 2, later(69)) && !knows(&client, 2, later(70)));
         assert!(knows(&client, 3, later(70)));
+    }
+
+    fn key(number: u8) -> PublicKey {
+        let octets = |byte: u8| Octets::new([byte; 32]);
+        PublicKey { kid: None, numbers: Numbers::P256 { x: octets(number), y: octets(0) } }
+    }
+
+    fn good_keys(client: &Client, now: Timestamp) -> Vec<PublicKey> {
+        client.keys_for(None, now).cloned().collect()
+    }
+
+    #[test]
+    fn keys_stand_side_by_side_until_they_are_removed() {
+        let mut client = client();
+        client.add_key(key(1), None, START).expect("first");
+        client.add_key(key(2), None, START).expect("second");
+        assert_eq!(good_keys(&client, later(86_400)), [key(1), key(2)]);
+
+        client.remove_key(&key(1).thumbprint()).expect("remove");
+
+        assert_eq!(good_keys(&client, START), [key(2)]);
+        assert_eq!(client.remove_key(&key(1).thumbprint()), Err(Refusal::NoSuchKey));
+    }
+
+    #[test]
+    fn a_key_added_with_an_overlap_ends_those_before() {
+        let mut client = client();
+        client.add_key(key(1), None, START).expect("first");
+        client.add_key(key(2), Some(Duration::from_secs(60)), START).expect("second");
+
+        assert_eq!(good_keys(&client, later(59)), [key(1), key(2)]);
+        assert_eq!(good_keys(&client, later(60)), [key(2)]);
+    }
+
+    #[test]
+    fn a_client_has_a_few_keys_and_each_once() {
+        let mut client = client();
+        for number in 1..=4 {
+            client.add_key(key(number), None, START).expect("key");
+        }
+
+        assert_eq!(client.add_key(key(4), None, START), Err(Refusal::Taken("key")));
+        assert_eq!(client.add_key(key(5), None, START), Err(Refusal::TooMany("keys", KEY_LIMIT)));
     }
 
     #[test]

@@ -59,6 +59,10 @@ actions! {
     ClientUpdated = "client.updated",
     /// A service client got another secret.
     ClientSecretRotated = "client.secret_rotated",
+    /// A service client got another public key.
+    ClientKeyAdded = "client.key_added",
+    /// A service client lost a public key.
+    ClientKeyRemoved = "client.key_removed",
     /// A service client was deleted.
     ClientDeleted = "client.deleted",
     /// A person was created. Stands in the organisation's chain and in the person's.

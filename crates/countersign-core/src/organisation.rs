@@ -1,7 +1,7 @@
 //! An organisation: its policy, its clients and the chain of what concerns it as a whole.
 
 use crate::{
-    client::{Client, StoredSecret},
+    client::{Client, NewClient, StoredSecret},
     destination::Destination,
     event::{Action, Call, ChainHead, Journal, Note, Record, Subject},
     id::{ClientId, OrganisationId, UserId},
@@ -10,6 +10,7 @@ use crate::{
     message::{Message, Parcel, Sender, Withdrawal},
     policy::Policy,
     profile::{DisplayName, Username},
+    public_key::PublicKey,
     refusal::{Invalid, Refusal},
     role::{Role, Scope},
     time::Timestamp,
@@ -157,31 +158,21 @@ impl Organisation {
     }
 
     /// Adds a client. Nobody creates one that reaches higher than themselves.
-    pub fn add_client(
-        &mut self,
-        id: ClientId,
-        name: DisplayName,
-        scopes: BTreeSet<Scope>,
-        secret: StoredSecret,
-        call: &Call,
-    ) -> Result<(), Refusal> {
+    pub fn add_client(&mut self, id: ClientId, new: NewClient, call: &Call) -> Result<(), Refusal> {
         call.rank.check_grant(Role::Admin)?;
         if self.clients.len() >= CLIENT_LIMIT {
             return Err(Refusal::TooMany("clients", CLIENT_LIMIT));
         }
-        let note = Note::new(Action::ClientCreated)
+        let client = Client::new(id, new, call.now)?;
+        let mut note = Note::new(Action::ClientCreated)
             .detail("client", id.to_string())
-            .detail("name", name.as_str())
-            .detail("scopes", Scope::list(&scopes));
-        self.clients.push(Client {
-            id,
-            name,
-            scopes,
-            status: Status::Active,
-            secrets: vec![secret],
-            created_at: call.now,
-            tokens_cut_at: None,
-        });
+            .detail("name", client.name.as_str())
+            .detail("scopes", Scope::list(&client.scopes));
+        if !client.keys.is_empty() {
+            let keys: Vec<String> = client.keys.iter().map(|stored| stored.key.thumbprint()).collect();
+            note = note.detail("keys", keys);
+        }
+        self.clients.push(client);
         self.record(call, note);
         Ok(())
     }
@@ -225,6 +216,39 @@ impl Organisation {
         self.client_mut(id)?.rotate_secret(secret, overlap);
         let note = Note::new(Action::ClientSecretRotated).detail("client", id.to_string());
         self.record(call, note.detail("overlapSeconds", overlap.as_secs()));
+        Ok(())
+    }
+
+    /// Gives a client another public key. With an `overlap` those before stay good for so long; without one, until they
+    /// are removed.
+    pub fn add_client_key(
+        &mut self,
+        id: ClientId,
+        key: PublicKey,
+        overlap: Option<Duration>,
+        call: &Call,
+    ) -> Result<(), Refusal> {
+        call.rank.check_grant(Role::Admin)?;
+        let mut note = Note::new(Action::ClientKeyAdded)
+            .detail("client", id.to_string())
+            .detail("key", key.thumbprint());
+        if let Some(overlap) = overlap {
+            note = note.detail("overlapSeconds", overlap.as_secs());
+        }
+        self.client_mut(id)?.add_key(key, overlap, call.now)?;
+        self.record(call, note);
+        Ok(())
+    }
+
+    /// Takes a public key from a client. What was signed with it is refused from now on, and so are the tokens the client
+    /// holds: whoever has the private key may have got them.
+    pub fn remove_client_key(&mut self, id: ClientId, thumbprint: &str, call: &Call) -> Result<(), Refusal> {
+        call.rank.check_grant(Role::Admin)?;
+        let client = self.client_mut(id)?;
+        client.remove_key(thumbprint)?;
+        client.tokens_cut_at = Some(call.now);
+        let note = Note::new(Action::ClientKeyRemoved).detail("client", id.to_string());
+        self.record(call, note.detail("key", thumbprint));
         Ok(())
     }
 
@@ -307,6 +331,7 @@ mod tests {
         event::{Actor, Event},
         factor::Kind,
         keyring::{KeyId, TAG_BYTES, Tag},
+        public_key::{Numbers, Octets},
         role::{Rank, Roles},
         testing::START,
     };
@@ -348,12 +373,19 @@ mod tests {
         StoredSecret { tag, created_at: START, expires_at: None }
     }
 
+    fn key() -> PublicKey {
+        let octets = || Octets::new([7; 32]);
+        PublicKey { kid: None, numbers: Numbers::P256 { x: octets(), y: octets() } }
+    }
+
+    fn new_client(name: DisplayName, scopes: impl Into<BTreeSet<Scope>>) -> NewClient {
+        NewClient { name, scopes: scopes.into(), secret: Some(secret(1)), keys: Vec::new() }
+    }
+
     fn with_client(scopes: impl Into<BTreeSet<Scope>>) -> Organisation {
         let mut organisation = organisation();
         let name = DisplayName::parse("name", "gateway").expect("name");
-        organisation
-            .add_client(CLIENT, name, scopes.into(), secret(1), &Call::system(START))
-            .expect("add client");
+        organisation.add_client(CLIENT, new_client(name, scopes), &Call::system(START)).expect("add client");
         organisation
     }
 
@@ -438,14 +470,32 @@ mod tests {
             Rank::Nobody,
         ] {
             let call = by(rank);
-            let added = organisation.add_client(id, name.clone(), BTreeSet::new(), secret(2), &call);
+            let added = organisation.add_client(id, new_client(name.clone(), []), &call);
             assert_eq!(added, refused);
             assert_eq!(organisation.update_client(CLIENT, ClientPatch::default(), &call), refused);
             let rotated = organisation.rotate_client_secret(CLIENT, secret(2), Duration::ZERO, &call);
             assert_eq!(rotated, refused);
+            assert_eq!(organisation.add_client_key(CLIENT, key(), None, &call), refused);
+            assert_eq!(organisation.remove_client_key(CLIENT, &key().thumbprint(), &call), refused);
             assert_eq!(organisation.delete_client(CLIENT, &call), refused);
         }
         assert_eq!(organisation, before);
+    }
+
+    #[test]
+    fn a_key_comes_and_goes_and_takes_the_tokens_along() {
+        let mut organisation = with_client([Scope::Verify]);
+        organisation.take_records();
+
+        organisation.add_client_key(CLIENT, key(), None, &admin()).expect("add");
+        assert!(organisation.client(CLIENT).expect("client").honours_token_of(START));
+        organisation.remove_client_key(CLIENT, &key().thumbprint(), &admin()).expect("remove");
+
+        assert!(!organisation.client(CLIENT).expect("client").honours_token_of(START));
+        let events = events(&mut organisation);
+        let actions: Vec<Action> = events.iter().map(|event| event.action).collect();
+        assert_eq!(actions, [Action::ClientKeyAdded, Action::ClientKeyRemoved]);
+        assert_eq!(events[1].details["key"], key().thumbprint());
     }
 
     #[test]
@@ -489,7 +539,7 @@ mod tests {
         organisation.clients = vec![template.clone(); CLIENT_LIMIT];
         let id = ClientId::from_uuid(Uuid::from_u128(6));
 
-        let added = organisation.add_client(id, template.name, BTreeSet::new(), secret(2), &admin());
+        let added = organisation.add_client(id, new_client(template.name, []), &admin());
 
         assert_eq!(added, Err(Refusal::TooMany("clients", CLIENT_LIMIT)));
     }

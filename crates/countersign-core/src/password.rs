@@ -195,7 +195,25 @@ impl User {
         Ok(true)
     }
 
-    /// Sets the password at the installation's beginning. People's passwords come by invitation.
+    /// Confirms by the person's password that they are who they say; a miss is counted like one at sign-in.
+    pub fn confirm_password(
+        &mut self,
+        check: &PasswordCheck,
+        policy: &Policy,
+        call: &Call,
+    ) -> Result<bool, Refusal> {
+        self.check_managed_by(call)?;
+        self.accept_password(check, policy, call)
+    }
+
+    /// Gives the person a password somebody else chose; ends their sessions.
+    pub fn replace_password(&mut self, hash: String, call: &Call) -> Result<(), Refusal> {
+        self.check_managed_by_another(call)?;
+        self.set_password(hash, None, call);
+        Ok(())
+    }
+
+    /// Sets the password of somebody new: at the installation's beginning, or where clients bring it along.
     pub fn set_initial_password(&mut self, hash: String, call: &Call) -> Result<(), Refusal> {
         call.rank.check_act_on(self.roles.highest())?;
         self.set_password(hash, None, call);

@@ -102,6 +102,9 @@ pub enum Refusal {
     /// There is no such client.
     #[error("no such client")]
     NoSuchClient,
+    /// The client has no such key.
+    #[error("no such key")]
+    NoSuchKey,
     /// A name that must be unique is taken.
     #[error("{0} is taken")]
     Taken(&'static str),

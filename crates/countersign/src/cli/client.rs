@@ -2,13 +2,18 @@
 
 use super::{
     api::{Api, Page, Server},
+    client_key::{self, KeyFile},
     failure::Failure,
     names, prompt,
-    screen::{Field, Screen, Tone, plain},
+    screen::{Field, Screen, Tone, plain, text},
 };
 use clap::{ArgGroup, Subcommand};
-use countersign_core::Scope;
+use countersign_core::{PublicKey, Scope};
+use reqwest::Url;
 use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+
+const CLIENTS: &[&str] = &["v1", "clients"];
 
 const COLUMNS: &[Field] = &[
     ("id", "/id"),
@@ -41,16 +46,12 @@ enum Command {
     /// List clients
     #[command(after_help = "Example: countersign client list")]
     List(Page),
-    /// Create a client; its secret shows once
-    #[command(after_help = "Example: countersign client create --name 'VPN gateway' --scope verify")]
-    Create {
-        /// What it is for
-        #[arg(long)]
-        name: String,
-        /// What it may do; may be repeated
-        #[arg(long = "scope", value_name = "SCOPE", required = true, value_parser = names(Scope::ALL.map(Scope::name)))]
-        scopes: Vec<String>,
-    },
+    /// Create a client; its secret shows once, or its key is written to a file
+    #[command(
+        after_help = "Examples: countersign client create --name 'VPN gateway' --scope verify\n          \
+                      countersign client create --name 'Help desk tool' --role helpdesk --rsa-key helpdesk.key"
+    )]
+    Create(Create),
     /// Show a client
     #[command(after_help = "Example: countersign client show 01990163-8694-739b-aea5-966c26f8ad91")]
     Show {
@@ -82,6 +83,101 @@ enum Command {
         #[arg(long)]
         yes: bool,
     },
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("may").required(true).args(["scopes", "role"]))]
+struct Create {
+    /// What it is for
+    #[arg(long)]
+    name: String,
+    /// What it may do; may be repeated
+    #[arg(long = "scope", value_name = "SCOPE", value_parser = names(Scope::ALL.map(Scope::name)))]
+    scopes: Vec<String>,
+    /// What it may do, as a role of the RSA dialect
+    #[arg(long)]
+    role: Option<Role>,
+    /// Make an RSA key here and write the key file of an RSA Cloud Administration client
+    #[arg(long, value_name = "FILE")]
+    rsa_key: Option<PathBuf>,
+    /// Make an EC key here and write it as a private JWK, for private_key_jwt
+    #[arg(long, value_name = "FILE", conflicts_with = "rsa_key")]
+    jwk: Option<PathBuf>,
+    /// The address in the RSA key file, if it is not below the server's issuer
+    #[arg(long = "api-url", value_name = "URL", requires = "rsa_key")]
+    api_url: Option<Url>,
+    /// The customer's name in the RSA key file
+    #[arg(long, value_name = "NAME", default_value = "Countersign", requires = "rsa_key")]
+    customer: String,
+}
+
+/// A role that RSA's administration keys have.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Role {
+    /// Everything, also for administrators
+    Super,
+    /// What the help desk does for members
+    Helpdesk,
+}
+
+impl Role {
+    fn scopes(self) -> Vec<&'static str> {
+        let desk =
+            [Scope::ReadUsers, Scope::WriteUsers, Scope::WriteFactors, Scope::WriteLocks, Scope::ReadAudit];
+        let admin = matches!(self, Self::Super).then_some(Scope::Admin);
+        desk.into_iter().chain(admin).map(Scope::name).collect()
+    }
+}
+
+impl Create {
+    /// Says what the client is, with its public key if it is to sign for itself.
+    fn body(&self, key: Option<&PublicKey>) -> Value {
+        let scopes = self.role.map_or_else(|| json!(self.scopes), |role| json!(role.scopes()));
+        let mut body = json!({ "name": self.name, "scopes": scopes });
+        if let Some(key) = key {
+            body["publicKeys"] = json!([key.to_jwk()]);
+        }
+        body
+    }
+
+    async fn run(&self, api: &Api, screen: Screen, json: bool) -> Result<(), Failure> {
+        if let Some(path) = &self.rsa_key {
+            return self.with_rsa_key(api, path, screen, json).await;
+        }
+        if let Some(path) = &self.jwk {
+            return self.with_jwk(api, path, screen, json).await;
+        }
+        print_with_secret(screen, &api.post(CLIENTS, self.body(None)).await?, json)
+    }
+
+    async fn with_rsa_key(&self, api: &Api, path: &Path, screen: Screen, json: bool) -> Result<(), Failure> {
+        let file = KeyFile::create(path)?;
+        let key = client_key::rsa()?;
+        let address = match &self.api_url {
+            Some(url) => url.to_string(),
+            None => {
+                let metadata = api.get(&[".well-known", "oauth-authorization-server"]).await?;
+                format!("{}/rsa/AdminInterface/restapi/v1", text(&metadata, "/issuer"))
+            }
+        };
+        let client = api.post(CLIENTS, self.body(Some(&key.public))).await?;
+        file.fill(&json!({
+            "customerName": self.customer,
+            "accessID": text(&client, "/id"),
+            "accessKey": key.pem.expose(),
+            "adminRestApiUrl": address,
+            "description": self.name,
+        }))?;
+        print_with_file(screen, &client, path, json)
+    }
+
+    async fn with_jwk(&self, api: &Api, path: &Path, screen: Screen, json: bool) -> Result<(), Failure> {
+        let file = KeyFile::create(path)?;
+        let (public, private) = client_key::p256()?;
+        let client = api.post(CLIENTS, self.body(Some(&public))).await?;
+        file.fill(&private)?;
+        print_with_file(screen, &client, path, json)
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -117,10 +213,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let screen = Screen::new();
     let work = async |api: &Api| match args.command {
         Command::List(page) => screen.list(COLUMNS, &api.list(&["v1", "clients"], &[], &page).await?, json),
-        Command::Create { name, scopes } => {
-            let client = api.post(&["v1", "clients"], json!({"name": name, "scopes": scopes})).await?;
-            print_with_secret(screen, &client, json)
-        }
+        Command::Create(create) => create.run(api, screen, json).await,
         Command::Show { client } => screen.one(FIELDS, &api.get(&["v1", "clients", &client]).await?, json),
         Command::Update(update) => {
             let client = api.patch(&["v1", "clients", &update.client], update.members().into()).await?;
@@ -141,6 +234,15 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         }
     };
     Api::session(&args.server, work).await
+}
+
+fn print_with_file(screen: Screen, client: &Value, path: &Path, json: bool) -> Result<(), Failure> {
+    screen.one(FIELDS, client, json)?;
+    if json {
+        return Ok(());
+    }
+    let words = format!("The private key is in {} and nowhere else.", path.display());
+    screen.print(&screen.paint(Tone::Quiet, &words))
 }
 
 fn print_with_secret(screen: Screen, client: &Value, json: bool) -> Result<(), Failure> {

@@ -7,6 +7,7 @@ mod api;
 mod audit;
 mod challenge;
 mod client;
+mod client_key;
 mod completions;
 mod config;
 mod credentials;

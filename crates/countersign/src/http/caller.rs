@@ -7,7 +7,7 @@ use super::{SharedApp, Web, dialects::Mounted, problem::Problem, request::Reques
 use crate::{
     app::Asker,
     error::Error,
-    service::{clients, organisations, tokens::Holder},
+    service::{client_assertions, clients, organisations, tokens::Holder},
 };
 use axum::extract::{FromRequestParts, Query};
 use countersign_core::{
@@ -190,7 +190,7 @@ impl Myself {
     }
 }
 
-/// A client that proved itself by its secret, for the token endpoint's own routes.
+/// A client that proved itself by its secret or its signature, for the token endpoint's own routes.
 pub struct AuthenticatedClient {
     /// The organisation it belongs to.
     pub organisation: Arc<Organisation>,
@@ -214,6 +214,17 @@ impl AuthenticatedClient {
         let Ok(id) = id.parse() else { return Ok(None) };
         let organisation = clients::authenticate(app, id, secret, now).await?;
         Ok(organisation.map(|organisation| Self { organisation, id }))
+    }
+
+    /// Checks what a client signed to get a token. `None` if it is not good.
+    pub async fn by_assertion(
+        app: &SharedApp,
+        assertion: &str,
+        audiences: &[String],
+        now: Timestamp,
+    ) -> Result<Option<Self>, Error> {
+        let proven = client_assertions::by_assertion(app, assertion, audiences, now).await?;
+        Ok(proven.map(|(organisation, id)| Self { organisation, id }))
     }
 }
 

@@ -208,6 +208,7 @@ impl From<Refusal> for Problem {
             Refusal::SecondFactorNeeded => Self::forbidden("second_factor_needed", detail),
             Refusal::NoSuchFactor => Self::new(S::NOT_FOUND, "factor_not_found", detail),
             Refusal::NoSuchClient => Self::new(S::NOT_FOUND, "client_not_found", detail),
+            Refusal::NoSuchKey => Self::new(S::NOT_FOUND, "key_not_found", detail),
             Refusal::WrongState(_) => Self::new(S::CONFLICT, "wrong_state", detail),
             Refusal::KindForbidden(_) => Self::new(S::CONFLICT, "kind_forbidden", detail),
             Refusal::NotRetriable(_) => Self::new(S::CONFLICT, "wrong_state", detail),

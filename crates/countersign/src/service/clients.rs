@@ -1,13 +1,16 @@
-//! Service clients and their secrets.
+//! Service clients, their secrets and their public keys.
 
-use super::tokens::Issued;
+use super::{signatures, tokens::Issued};
 use crate::{
     app::{App, Asker},
     error::{Error, Result},
 };
 use countersign_core::{
-    Call, Client, ClientId, Organisation, Refusal, Scope, Timestamp, client::ClientSecret,
-    organisation::ClientPatch, profile::DisplayName, refusal::Invalid,
+    Call, Client, ClientId, Organisation, PublicKey, Refusal, Scope, Timestamp,
+    client::{ClientSecret, NewClient},
+    organisation::ClientPatch,
+    profile::DisplayName,
+    refusal::Invalid,
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -57,12 +60,52 @@ pub async fn create(
     let id = ClientId::generate(asker.call.now, &mut rand::rng());
     let secret = ClientSecret::generate(&mut rand::rng());
     let stored = secret.store(asker.organisation.id, id, app.keys.as_ref(), asker.call.now)?;
+    let new = NewClient { name, scopes, secret: Some(stored), keys: Vec::new() };
+    Ok((add(app, asker, id, new).await?, secret))
+}
 
-    let client = change(app, asker, id, move |organisation, call| {
-        organisation.add_client(id, name.clone(), scopes.clone(), stored.clone(), call)
+/// Creates a client that signs for itself, so that it needs no secret.
+pub async fn create_signing(
+    app: &App,
+    asker: &Asker,
+    name: DisplayName,
+    scopes: BTreeSet<Scope>,
+    keys: Vec<PublicKey>,
+) -> Result<Client> {
+    for (place, key) in keys.iter().enumerate() {
+        signatures::check_key(&format!("publicKeys[{place}]"), key)?;
+    }
+    let id = ClientId::generate(asker.call.now, &mut rand::rng());
+    add(app, asker, id, NewClient { name, scopes, secret: None, keys }).await
+}
+
+async fn add(app: &App, asker: &Asker, id: ClientId, new: NewClient) -> Result<Client> {
+    change(app, asker, id, move |organisation, call| organisation.add_client(id, new.clone(), call)).await
+}
+
+/// Gives a client another public key. With an `overlap` those before stay good for so long; without one, until they are
+/// removed.
+pub async fn add_key(
+    app: &App,
+    asker: &Asker,
+    id: ClientId,
+    key: PublicKey,
+    overlap: Option<Duration>,
+) -> Result<Client> {
+    overlap.map_or(Ok(()), check_overlap)?;
+    signatures::check_key("publicKey", &key)?;
+    change(app, asker, id, move |organisation, call| {
+        organisation.add_client_key(id, key.clone(), overlap, call)
     })
-    .await?;
-    Ok((client, secret))
+    .await
+}
+
+/// Takes a public key, named by its thumbprint, from a client.
+pub async fn remove_key(app: &App, asker: &Asker, id: ClientId, thumbprint: String) -> Result<()> {
+    app.change_organisation(asker, move |organisation, call| {
+        organisation.remove_client_key(id, &thumbprint, call)
+    })
+    .await
 }
 
 /// Renames, enables or disables a client, or gives it other scopes.
@@ -78,10 +121,7 @@ pub async fn rotate_secret(
     id: ClientId,
     overlap: Duration,
 ) -> Result<(ClientSecret, Timestamp)> {
-    if overlap > LONGEST_OVERLAP {
-        let message = format!("expected 0 to {}", LONGEST_OVERLAP.as_secs());
-        return Err(Invalid::new("overlapSeconds", message).into());
-    }
+    check_overlap(overlap)?;
     let secret = ClientSecret::generate(&mut rand::rng());
     let stored = secret.store(asker.organisation.id, id, app.keys.as_ref(), asker.call.now)?;
     change(app, asker, id, move |organisation, call| {
@@ -94,6 +134,13 @@ pub async fn rotate_secret(
 /// Deletes a client.
 pub async fn delete(app: &App, asker: &Asker, id: ClientId) -> Result<()> {
     app.change_organisation(asker, move |organisation, call| organisation.delete_client(id, call)).await
+}
+
+fn check_overlap(overlap: Duration) -> Result<(), Invalid> {
+    if overlap <= LONGEST_OVERLAP {
+        return Ok(());
+    }
+    Err(Invalid::new("overlapSeconds", format!("expected 0 to {}", LONGEST_OVERLAP.as_secs())))
 }
 
 async fn change(

@@ -2,15 +2,20 @@
 
 pub mod audit;
 pub mod challenges;
+pub mod client_assertions;
 pub mod clients;
 pub mod deliveries;
+pub mod enrolment_tickets;
 pub mod factors;
 pub mod locks;
+pub mod login_ticket;
 pub mod organisations;
 pub mod passwords;
 pub mod recovery;
 pub mod setup;
+mod short_codes;
 pub mod sign_in;
+pub mod signatures;
 pub mod ticket;
 pub mod tokens;
 pub mod users;

@@ -69,6 +69,6 @@ pub async fn revoke_emergency_code(app: &App, asker: &Asker, handle: &Handle) ->
 }
 
 /// Draws the random id that salts a hash.
-fn draw_salt() -> Uuid {
+pub(super) fn draw_salt() -> Uuid {
     uuid::Builder::from_random_bytes(rand::random()).into_uuid()
 }

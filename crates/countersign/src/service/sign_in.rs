@@ -7,6 +7,7 @@
 use super::{
     challenges::{self, Sent},
     factors::{self, Enrolled, Enrolment},
+    short_codes,
     ticket::Ticket,
     tokens::{Issued, SecondStepToken},
 };
@@ -15,7 +16,7 @@ use crate::{
     error::{Error, Result},
 };
 use countersign_core::{
-    Attempt, Call, ClientId, Destination, FactorId, Handle, InvitationId, Kind, LoginId, Organisation,
+    Attempt, Call, ClientId, Code, Destination, FactorId, Handle, InvitationId, Kind, LoginId, Organisation,
     OrganisationId, Policy, Recipient, Refusal, Secret, SessionId, Timestamp, User, UserId,
     event::Actor,
     keyring::Purpose,
@@ -198,36 +199,51 @@ pub async fn second_step(
     let app = Arc::clone(app);
     to_the_end(async move {
         let asker = asker_of(&app, &token, call).await?;
-        let session = SessionId::generate(asker.call.now, &mut rand::rng());
-        let login = token.login;
-        let outcome = app
-            .change(&asker, token.user, move |user, with| {
-                let session = match enrolled {
-                    Some(factor) => match user.activate_in_login(
-                        login,
-                        factor,
-                        &attempt.code,
-                        session,
-                        with.policy,
-                        with.keys,
-                        with.call,
-                    )? {
-                        EnrolmentStep::Session(session) => Some(session),
-                        EnrolmentStep::Refused(_) => None,
-                    },
-                    None => {
-                        match user.second_step(login, &attempt, session, with.policy, with.keys, with.call)? {
-                            SecondStep::Session(session) => Some(session),
-                            SecondStep::Refused(_) => None,
-                        }
-                    }
-                };
-                Ok(session.map(|session| (session, user.clone())))
-            })
-            .await?;
+        let outcome = match enrolled {
+            Some(factor) => finish_by_enrolment(&app, &asker, token, factor, attempt.code).await?,
+            None => {
+                let whose = token.user.into();
+                let finish = |attempt| finish(&app, &asker, token, attempt);
+                short_codes::attempt(&app, &asker, &whose, attempt, finish).await?
+            }
+        };
         match outcome {
             Some((session, user)) => granted(&app, &asker, user, &session),
             None => Ok(Grant::Refused),
+        }
+    })
+    .await
+}
+
+async fn finish(
+    app: &App,
+    asker: &Asker,
+    token: SecondStepToken,
+    attempt: Attempt,
+) -> Result<Option<(Session, User)>> {
+    let session = SessionId::generate(asker.call.now, &mut rand::rng());
+    app.change(asker, token.user, move |user, with| {
+        match user.second_step(token.login, &attempt, session, with.policy, with.keys, with.call)? {
+            SecondStep::Session(session) => Ok(Some((session, user.clone()))),
+            SecondStep::Refused(_) => Ok(None),
+        }
+    })
+    .await
+}
+
+async fn finish_by_enrolment(
+    app: &App,
+    asker: &Asker,
+    token: SecondStepToken,
+    factor: FactorId,
+    code: Code,
+) -> Result<Option<(Session, User)>> {
+    let session = SessionId::generate(asker.call.now, &mut rand::rng());
+    app.change(asker, token.user, move |user, with| {
+        let (policy, keys, call) = (with.policy, with.keys, with.call);
+        match user.activate_in_login(token.login, factor, &code, session, policy, keys, call)? {
+            EnrolmentStep::Session(session) => Ok(Some((session, user.clone()))),
+            EnrolmentStep::Refused(_) => Ok(None),
         }
     })
     .await
@@ -313,6 +329,24 @@ pub async fn change_password(
     .await
 }
 
+/// Confirms by a person's own password that they are who they say; `false` if it is not right, which is counted.
+pub async fn confirm_password(
+    app: &Arc<App>,
+    asker: &Asker,
+    user: UserId,
+    password: Secret<String>,
+) -> Result<bool> {
+    let (app, asker) = (Arc::clone(app), asker.clone());
+    to_the_end(async move {
+        let stored = app.store.user(asker.organisation.id, user).await?.ok_or(Error::NotFound("user"))?;
+        let hash = stored.password.map(|password| password.hash);
+        let check = app.passwords.check(password::normalised(password.expose()), hash).await?;
+        app.change(&asker, user, move |user, with| user.confirm_password(&check, with.policy, with.call))
+            .await
+    })
+    .await
+}
+
 /// Invites a person to set their password; returns the token, shown once, and when it lapses.
 pub async fn invite(app: &App, asker: &Asker, handle: &Handle) -> Result<(Secret<String>, Timestamp)> {
     let user = app.resolve(asker.organisation.id, handle).await?;
@@ -374,7 +408,7 @@ fn tokens(app: &App, asker: &Asker, user: &User, session: &Session) -> Result<To
     })
 }
 
-fn own_names(user: &User) -> Vec<&str> {
+pub(super) fn own_names(user: &User) -> Vec<&str> {
     let email = user.email.as_ref().map(|email| email.as_str().split('@').next().unwrap_or_default());
     let names = [&user.display_name, &user.given_name, &user.family_name];
     let names = names.into_iter().flatten().map(DisplayName::as_str);

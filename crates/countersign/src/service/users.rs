@@ -1,12 +1,14 @@
 //! People: creating, finding, changing and deleting them.
 
+use super::sign_in;
 use crate::{
     app::{App, Asker},
     error::Result,
     store::{Page, Sorting, UserFilter},
 };
 use countersign_core::{
-    Handle, User, UserId,
+    Handle, Secret, User, UserId,
+    password::NewPassword,
     user::{NewUser, UserPatch},
 };
 
@@ -14,6 +16,19 @@ use countersign_core::{
 pub async fn create(app: &App, asker: &Asker, new: NewUser) -> Result<User> {
     let id = UserId::generate(asker.call.now, &mut rand::rng());
     app.create(asker, move |organisation, call| organisation.admit(id, new.clone(), call)).await
+}
+
+/// Creates a person with a password somebody else chose for them.
+pub async fn create_with_password(app: &App, asker: &Asker, new: NewUser, password: &str) -> Result<User> {
+    let id = UserId::generate(asker.call.now, &mut rand::rng());
+    let password = NewPassword::parse("password", password, &[new.username.as_str()])?;
+    let hash = app.passwords.hash(Secret::new(password.expose().to_owned())).await?;
+    app.create(asker, move |organisation, call| {
+        let mut user = organisation.admit(id, new.clone(), call)?;
+        user.set_initial_password(hash.clone(), call)?;
+        Ok(user)
+    })
+    .await
 }
 
 /// Returns a person.
@@ -61,6 +76,19 @@ pub async fn update(app: &App, asker: &Asker, handle: &Handle, patch: UserPatch)
 pub async fn delete(app: &App, asker: &Asker, handle: &Handle) -> Result<()> {
     let id = app.resolve(asker.organisation.id, handle).await?;
     app.remove(asker, id, |organisation, user, call| organisation.dismiss(user, call)).await
+}
+
+/// Gives somebody else another password, which ends their sessions.
+pub async fn set_password(app: &App, asker: &Asker, handle: &Handle, password: &str) -> Result<()> {
+    let user = app.user(asker.organisation.id, handle).await?;
+    let password = NewPassword::parse("password", password, &sign_in::own_names(&user))?;
+    let hash = app.passwords.hash(Secret::new(password.expose().to_owned())).await?;
+    app.change(asker, user.id, move |user, with| user.replace_password(hash.clone(), with.call)).await
+}
+
+/// Switches a person's second factor off: deletes its secrets and codes, waiting ones too.
+pub async fn switch_off_mfa(app: &App, asker: &Asker, handle: &Handle) -> Result<()> {
+    app.change(asker, handle, |user, with| user.switch_off_mfa(with.policy, with.call)).await
 }
 
 /// Deletes all of a person's factors, codes, locks and sessions.

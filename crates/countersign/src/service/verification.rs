@@ -1,5 +1,6 @@
 //! Checking codes.
 
+use super::short_codes;
 use crate::{
     app::{App, Asker},
     error::Result,
@@ -13,11 +14,12 @@ pub async fn verify(
     handle: &Handle,
     attempt: Attempt,
 ) -> Result<(UserId, Verdict)> {
-    let (user, verdict) = app
-        .change(asker, handle, move |user, with| {
+    let (user, verdict) = short_codes::attempt(app, asker, handle, attempt, |attempt| {
+        app.change(asker, handle, move |user, with| {
             Ok((user.id, user.verify(&attempt, with.policy, with.keys, with.call)?))
         })
-        .await?;
+    })
+    .await?;
     app.metrics.verdict(&verdict);
     Ok((user, verdict))
 }

@@ -3,6 +3,7 @@
 mod architecture;
 mod audit;
 mod bad_input;
+mod client_keys;
 mod clients;
 mod codes;
 mod delivery;
@@ -21,6 +22,7 @@ mod permissions;
 mod secrets;
 mod setup;
 mod sign_in;
+mod signing;
 mod smpp;
 mod store;
 mod test_app;

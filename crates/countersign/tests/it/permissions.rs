@@ -5,6 +5,7 @@
 
 use crate::{
     description::{Operation, operations},
+    signing::EcKey,
     test_app::{Answer, Client, Credentials, PASSWORD, Person, TestApp},
 };
 use countersign::{
@@ -24,13 +25,13 @@ use serde_json::{Value, json};
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 
 /// A caller, and what they are.
-struct Caller {
-    name: String,
-    credentials: Credentials,
-    is: Is,
+pub(crate) struct Caller {
+    pub(crate) name: String,
+    pub(crate) credentials: Credentials,
+    pub(crate) is: Is,
 }
 
-enum Is {
+pub(crate) enum Is {
     /// Nobody we know: the code of the 401.
     Unknown(&'static str),
     Person(Role),
@@ -43,7 +44,7 @@ impl Caller {
     }
 
     /// What the permission table says: `None` is yes.
-    fn refusal(&self, permission: Permission) -> Option<(u16, &'static str)> {
+    pub(crate) fn refusal(&self, permission: Permission) -> Option<(u16, &'static str)> {
         match &self.is {
             Is::Unknown(code) => Some((401, code)),
             Is::Person(role) if role.allows(permission) => None,
@@ -74,6 +75,7 @@ struct Target {
     hotp: String,
     challenge: String,
     client: String,
+    key: String,
     delivery: String,
     fresh: String,
     /// Sends the message whose outcome the operation waits for.
@@ -115,6 +117,12 @@ impl Target {
         if path.contains("{client}") {
             target.client = app.client(&["verify"]).await.id;
         }
+        if path.contains("{key}") {
+            let body = json!({ "publicKey": EcKey::generate().public_jwk() });
+            let keys = format!("/v1/clients/{}/keys", target.client);
+            let client = app.post(&keys).by(&root).json(body).await.expect_created();
+            target.key = client["publicKeys"][0]["id"].as_str().expect("an id").to_owned();
+        }
         target
     }
 
@@ -126,6 +134,7 @@ impl Target {
             .replace("{challenge}", challenge)
             .replace("{factor}", factor)
             .replace("{client}", &self.client)
+            .replace("{key}", &self.key)
             .replace("{delivery}", if self.delivery.is_empty() { NOBODYS } else { &self.delivery })
             .replace("{organisation}", "main")
             .replace("{fresh}", &self.fresh)
@@ -195,12 +204,13 @@ fn sample(operation: &Operation) -> Option<Value> {
         "PATCH /v1/organisations/{organisation}/policy" => json!({ "recoveryCodes": 12 }),
         "POST /v1/clients" => json!({ "name": "another", "scopes": ["verify"] }),
         "PATCH /v1/clients/{client}" => json!({ "name": "other" }),
+        "POST /v1/clients/{client}/keys" => json!({ "publicKey": EcKey::generate().public_jwk() }),
         _ => return None,
     })
 }
 
 /// Everybody who could call. The tokens that must not work come first, because the clock moves for one of them.
-async fn callers(app: &TestApp) -> Vec<Caller> {
+pub(crate) async fn callers(app: &TestApp) -> Vec<Caller> {
     let mut callers = unknown_callers(app).await;
     for role in Role::ALL {
         let credentials = match role {
@@ -440,7 +450,7 @@ async fn another_organisations_administrator_neither_sees_nor_touches_anybody() 
 }
 
 /// An administrator and a client of another organisation.
-async fn strangers(app: &TestApp) -> Vec<(&'static str, Credentials)> {
+pub(crate) async fn strangers(app: &TestApp) -> Vec<(&'static str, Credentials)> {
     app.another_organisation("acme").await;
     let owner = app.owner().await;
     let admin = app.user("mallory").with_role("admin").in_organisation("acme", &owner).with_password().await;

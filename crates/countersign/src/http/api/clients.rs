@@ -12,10 +12,12 @@ use crate::{
 };
 use axum::extract::State;
 use countersign_core::{
-    Client, ClientId, Scope, organisation::ClientPatch, profile::DisplayName, refusal::Invalid, user::Status,
+    Client, ClientId, PublicKey, Scope, organisation::ClientPatch, profile::DisplayName,
+    public_key::StoredKey, refusal::Invalid, user::Status,
 };
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::{collections::BTreeSet, time::Duration};
 use utoipa::ToSchema;
 
@@ -34,6 +36,8 @@ pub struct ClientView {
     status: &'static str,
     /// How many secrets it has: two while one replaces the other.
     secrets: usize,
+    /// Its public keys, oldest first.
+    public_keys: Vec<KeyView>,
     /// When it was created.
     created_at: String,
 }
@@ -46,7 +50,35 @@ impl From<&Client> for ClientView {
             scopes: client.scopes.iter().map(|scope| scope.name()).collect(),
             status: client.status.name(),
             secrets: client.secrets.len(),
+            public_keys: client.keys.iter().map(KeyView::from).collect(),
             created_at: client.created_at.to_string(),
+        }
+    }
+}
+
+/// A client's public key.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyView {
+    /// Its fingerprint (RFC 7638), by which it is removed.
+    id: String,
+    /// The key (RFC 7517).
+    #[schema(value_type = Object)]
+    jwk: Value,
+    /// When it was added.
+    created_at: String,
+    /// When it stops being good, where that was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+}
+
+impl From<&StoredKey> for KeyView {
+    fn from(stored: &StoredKey) -> Self {
+        Self {
+            id: stored.key.thumbprint(),
+            jwk: stored.key.to_jwk(),
+            created_at: stored.created_at.to_string(),
+            expires_at: stored.expires_at.map(|at| at.to_string()),
         }
     }
 }
@@ -58,8 +90,9 @@ pub struct NewClientView {
     /// The client.
     #[serde(flatten)]
     client: ClientView,
-    /// Its secret.
-    secret: String,
+    /// Its secret; left out if it has public keys instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
 }
 
 /// A client to create.
@@ -70,6 +103,22 @@ pub struct NewClientBody {
     name: String,
     /// What it may do: `verify`, `users:read`, `users:write`, `factors:write`, `locks:write`, `audit:read`, `admin`.
     scopes: Vec<String>,
+    /// Up to 4 public keys as JWKs: RSA of 2048 to 4096 bits (RS256) or EC on P-256 (ES256). A client that has some gets no
+    /// secret: it signs for itself.
+    #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
+    public_keys: Vec<Map<String, Value>>,
+}
+
+/// Another public key for a client.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewKeyBody {
+    /// The key as a JWK, as in `publicKeys` of a new client.
+    #[schema(value_type = Object)]
+    public_key: Map<String, Value>,
+    /// 0 to 2592000: how long the keys before stay good. Until they are removed, if left out.
+    overlap_seconds: Option<u64>,
 }
 
 /// What to change of a client.
@@ -115,7 +164,7 @@ pub async fn list(
     Ok(Json::ok(List::whole(who.asker.organisation.clients.iter().map(ClientView::from).collect())))
 }
 
-/// Creates a client. The answer shows its secret once.
+/// Creates a client. The answer shows its secret once, unless it signs for itself.
 #[utoipa::path(
     post, path = "/v1/clients", tag = "clients", security(("token" = ["admin"])),
     request_body = NewClientBody, responses((status = 201, body = NewClientView)),
@@ -126,8 +175,14 @@ pub async fn create(
     Body(body): Body<NewClientBody>,
 ) -> Result<Json<NewClientView>, Problem> {
     let name = DisplayName::parse("name", &body.name)?;
-    let (client, secret) = clients::create(&app, &who.asker, name, scopes(&body.scopes)?).await?;
-    Ok(Json::created(NewClientView { client: (&client).into(), secret: secret.expose().to_owned() }))
+    let (scopes, keys) = (scopes(&body.scopes)?, public_keys(&body.public_keys)?);
+    if !keys.is_empty() {
+        let client = clients::create_signing(&app, &who.asker, name, scopes, keys).await?;
+        return Ok(Json::created(NewClientView { client: (&client).into(), secret: None }));
+    }
+    let (client, secret) = clients::create(&app, &who.asker, name, scopes).await?;
+    let secret = Some(secret.expose().to_owned());
+    Ok(Json::created(NewClientView { client: (&client).into(), secret }))
 }
 
 /// Returns a client.
@@ -194,6 +249,47 @@ pub async fn rotate_secret(
     let overlap = Duration::from_secs(body.overlap_seconds.unwrap_or(86_400));
     let (secret, ends) = clients::rotate_secret(&app, &who.asker, client_id(&client)?, overlap).await?;
     Ok(Json::created(RotationView { secret: secret.expose().to_owned(), expires_previous: ends.to_string() }))
+}
+
+/// Gives a client another public key.
+#[utoipa::path(
+    post, path = "/v1/clients/{client}/keys", tag = "clients", security(("token" = ["admin"])),
+    params(("client" = String, Path, description = "the client's id")),
+    request_body = NewKeyBody, responses((status = 201, body = ClientView)),
+)]
+pub async fn add_key(
+    who: May<permit::Administer>,
+    State(app): State<SharedApp>,
+    Segments(client): Segments<String>,
+    Body(body): Body<NewKeyBody>,
+) -> Result<Json<ClientView>, Problem> {
+    let key = PublicKey::from_jwk("publicKey", &body.public_key)?;
+    let overlap = body.overlap_seconds.map(Duration::from_secs);
+    let client = clients::add_key(&app, &who.asker, client_id(&client)?, key, overlap).await?;
+    Ok(Json::created((&client).into()))
+}
+
+/// Takes a public key from a client; what it signed with it, and the tokens it holds, are refused from now on.
+#[utoipa::path(
+    delete, path = "/v1/clients/{client}/keys/{key}", tag = "clients", security(("token" = ["admin"])),
+    params(
+        ("client" = String, Path, description = "the client's id"),
+        ("key" = String, Path, description = "the key's id: its fingerprint"),
+    ),
+    responses((status = 204)),
+)]
+pub async fn delete_key(
+    who: May<permit::Administer>,
+    State(app): State<SharedApp>,
+    Segments((client, key)): Segments<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    clients::remove_key(&app, &who.asker, client_id(&client)?, key).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn public_keys(jwks: &[Map<String, Value>]) -> Result<Vec<PublicKey>, Invalid> {
+    let read = |(place, jwk)| PublicKey::from_jwk(&format!("publicKeys[{place}]"), jwk);
+    jwks.iter().enumerate().map(read).collect()
 }
 
 fn scopes(names: &[String]) -> Result<BTreeSet<Scope>, Invalid> {

@@ -130,6 +130,8 @@ pub fn router(baseline: bool) -> OpenApiRouter<Web> {
         .routes(routes!(clients::list, clients::create))
         .routes(routes!(clients::get, clients::update, clients::delete))
         .routes(routes!(clients::rotate_secret))
+        .routes(routes!(clients::add_key))
+        .routes(routes!(clients::delete_key))
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::get))
         .routes(routes!(deliveries::retry))

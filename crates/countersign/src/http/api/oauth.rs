@@ -25,9 +25,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use countersign_core::{
-    ClientId, Invalid, Kind, Recipient, Refusal, Scope, Secret, profile::Label, user::Status,
-};
+use countersign_core::{Invalid, Kind, Recipient, Refusal, Scope, Secret, profile::Label, user::Status};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -35,6 +33,8 @@ use utoipa::ToSchema;
 
 /// The grant type of the second step of a sign-in.
 pub const MFA_GRANT: &str = "urn:countersign:grant-type:mfa";
+/// What a client that signs for itself calls what it sends (RFC 7523 §2.2).
+pub const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// A token request: the members depend on `grant_type`.
 #[derive(Deserialize, ToSchema)]
@@ -45,6 +45,10 @@ pub struct TokenForm {
     client_id: Option<String>,
     /// The client's secret, if it does not use HTTP Basic.
     client_secret: Option<String>,
+    /// `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`, for a client that signs for itself.
+    client_assertion_type: Option<String>,
+    /// What it signed (RFC 7523): `iss` and `sub` its id, `aud` this endpoint or the issuer, `exp` within the hour.
+    client_assertion: Option<String>,
     /// For `client_credentials`: some of the client's scopes; all if left out.
     scope: Option<String>,
     /// For `password`: a username or e-mail address.
@@ -139,6 +143,45 @@ pub struct TokenOnlyForm {
     client_id: Option<String>,
     /// The client's secret, if it does not use HTTP Basic.
     client_secret: Option<String>,
+    /// As at the token endpoint.
+    client_assertion_type: Option<String>,
+    /// As at the token endpoint.
+    client_assertion: Option<String>,
+}
+
+/// What a client proves itself by in a form.
+#[derive(Clone, Copy, Default)]
+pub(in crate::http) struct Proof<'a> {
+    /// The client's id.
+    pub(in crate::http) id: Option<&'a str>,
+    /// Its secret.
+    pub(in crate::http) secret: Option<&'a str>,
+    /// What kind of assertion it sends.
+    pub(in crate::http) assertion_type: Option<&'a str>,
+    /// The assertion.
+    pub(in crate::http) assertion: Option<&'a str>,
+}
+
+impl TokenForm {
+    fn proof(&self) -> Proof<'_> {
+        Proof {
+            id: self.client_id.as_deref(),
+            secret: self.client_secret.as_deref(),
+            assertion_type: self.client_assertion_type.as_deref(),
+            assertion: self.client_assertion.as_deref(),
+        }
+    }
+}
+
+impl TokenOnlyForm {
+    fn proof(&self) -> Proof<'_> {
+        Proof {
+            id: self.client_id.as_deref(),
+            secret: self.client_secret.as_deref(),
+            assertion_type: self.client_assertion_type.as_deref(),
+            assertion: self.client_assertion.as_deref(),
+        }
+    }
 }
 
 /// An error in OAuth's shape (RFC 6749 §5.2).
@@ -159,7 +202,7 @@ impl OauthError {
     }
 
     fn invalid_client() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "invalid_client", "the client's id or secret is not right")
+        Self::new(StatusCode::UNAUTHORIZED, "invalid_client", "the client's proof is not right")
     }
 
     /// What a refused sign-in looks like, whatever the reason.
@@ -245,8 +288,7 @@ pub async fn token(
     headers: HeaderMap,
     Form(form): Form<TokenForm>,
 ) -> Result<Response, Failure> {
-    let (id, secret) = (form.client_id.as_deref(), form.client_secret.as_deref());
-    let client = authenticate(&app, &info, &headers, id, secret).await?;
+    let client = authenticate(&app, &info, &headers, form.proof(), &audiences(&app)).await?;
     match form.grant_type.as_deref() {
         Some("client_credentials") => client_credentials(&app, &info, client, &form),
         Some("password") => by_password(&app, &info, client, form).await,
@@ -433,8 +475,7 @@ pub async fn introspect(
     headers: HeaderMap,
     Form(form): Form<TokenOnlyForm>,
 ) -> Result<Json<Value>, Failure> {
-    let (id, secret) = (form.client_id.as_deref(), form.client_secret.as_deref());
-    let client = authenticate(&app, &info, &headers, id, secret).await?;
+    let client = authenticate(&app, &info, &headers, form.proof(), &audiences(&app)).await?;
     let client = client.ok_or_else(OauthError::invalid_client)?;
     Ok(Json::ok(
         describe(&app, &info, &client, &form.token).await?.unwrap_or_else(|| json!({ "active": false })),
@@ -509,8 +550,12 @@ pub async fn metadata(State(app): State<SharedApp>) -> Response {
         "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
         "grant_types_supported": ["client_credentials", "password", "refresh_token", MFA_GRANT],
         "response_types_supported": [],
-        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
-        "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "token_endpoint_auth_methods_supported":
+            ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"],
+        "token_endpoint_auth_signing_alg_values_supported": ["RS256", "ES256"],
+        "introspection_endpoint_auth_methods_supported":
+            ["client_secret_basic", "client_secret_post", "private_key_jwt"],
+        "introspection_endpoint_auth_signing_alg_values_supported": ["RS256", "ES256"],
         "scopes_supported": scopes,
         "service_documentation": format!("{issuer}/docs"),
     }))
@@ -543,29 +588,60 @@ fn missing(name: &str) -> Failure {
     OauthError::bad("invalid_request", format!("{name} is required")).into()
 }
 
-/// Recognises the client, by HTTP Basic or by the form. Who names none is none; who names one must prove it.
-async fn authenticate(
+/// Recognises the client, by HTTP Basic, by the form or by what it signed. Who names none is none; who names one must
+/// prove it, in one way.
+pub(in crate::http) async fn authenticate(
     app: &SharedApp,
     info: &RequestInfo,
     headers: &HeaderMap,
-    id: Option<&str>,
-    secret: Option<&str>,
+    proof: Proof<'_>,
+    audiences: &[String],
 ) -> Result<Option<AuthenticatedClient>, Failure> {
     let header = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
-    let (id, secret) = match (header, id, secret) {
-        (Some(header), None, None) => {
+    let client = match (header, proof) {
+        (None, Proof { id: None, secret: None, assertion_type: None, assertion: None }) => return Ok(None),
+        (Some(header), Proof { id: None, secret: None, assertion: None, .. }) => {
             let pair = header.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"));
-            pair.and_then(|(_, pair)| basic(pair.trim())).ok_or_else(OauthError::invalid_client)?
+            let pair = pair.and_then(|(_, pair)| basic(pair.trim()));
+            let (id, secret) = pair.ok_or_else(OauthError::invalid_client)?;
+            AuthenticatedClient::check(app, &id, &secret, info.now).await?
         }
-        (Some(_), ..) => return Err(OauthError::bad("invalid_request", "name the client once").into()),
-        (None, Some(id), Some(secret)) => (id.to_owned(), secret.to_owned()),
-        (None, None, None) => return Ok(None),
-        (None, ..) => return Err(OauthError::invalid_client().into()),
+        (None, Proof { id: Some(id), secret: Some(secret), assertion: None, .. }) => {
+            AuthenticatedClient::check(app, id, secret, info.now).await?
+        }
+        (None, Proof { id, secret: None, assertion_type: Some(kind), assertion: Some(assertion) }) => {
+            by_assertion(app, info, id, kind, assertion, audiences).await?
+        }
+        (Some(_), _) | (None, Proof { secret: Some(_), assertion: Some(_), .. }) => {
+            return Err(OauthError::bad("invalid_request", "name the client once").into());
+        }
+        (None, _) => None,
     };
-    let client: Result<ClientId, _> = id.parse();
-    if client.is_err() {
-        return Err(OauthError::invalid_client().into());
-    }
-    let client = AuthenticatedClient::check(app, &id, &secret, info.now).await?;
     Ok(Some(client.ok_or_else(OauthError::invalid_client)?))
+}
+
+/// Recognises a client by its assertion; an id beside it must be the same (RFC 7521 §4.2).
+async fn by_assertion(
+    app: &SharedApp,
+    info: &RequestInfo,
+    id: Option<&str>,
+    kind: &str,
+    assertion: &str,
+    audiences: &[String],
+) -> Result<Option<AuthenticatedClient>, Failure> {
+    if kind != JWT_BEARER {
+        return Err(OauthError::bad(
+            "invalid_request",
+            format!("client_assertion_type: expected {JWT_BEARER}"),
+        )
+        .into());
+    }
+    let client = AuthenticatedClient::by_assertion(app, assertion, audiences, info.now).await?;
+    Ok(client.filter(|client| id.is_none_or(|id| id.parse() == Ok(client.id))))
+}
+
+/// Whom an assertion may be for: this server or its token endpoint (RFC 7523 §3).
+fn audiences(app: &SharedApp) -> [String; 2] {
+    let issuer = app.tokens.issuer();
+    [issuer.to_owned(), format!("{issuer}/oauth/token")]
 }

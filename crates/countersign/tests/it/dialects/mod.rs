@@ -1,3 +1,4 @@
 //! The wires of other systems, held against their contracts: one file a dialect.
 
 mod mounting;
+mod permissions;

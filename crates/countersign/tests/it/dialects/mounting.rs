@@ -124,3 +124,29 @@ async fn too_many_requests_are_answered_in_the_vendors_shape() {
     assert_ne!(answer.header("content-type"), Some("application/problem+json"));
     assert!(answer.header("retry-after").is_some());
 }
+
+/// A dialect's page of calls, as the code has it.
+fn page_of_calls(dialect: Dialect) -> String {
+    let head = format!(
+        "# Every call of the dialect {dialect}, and what it is natively\n\n\
+         Made from the code: a call that is not here is not served. *Asks for* names the permission of the caller.\n\
+         Paths are those below the dialect's base address.\n\n"
+    );
+    head + &countersign::http::dialects::table(dialect)
+}
+
+#[test]
+fn the_manual_lists_every_call() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/manual/dialects/calls");
+    for dialect in Dialect::ALL {
+        let (path, expected) = (folder.join(format!("{dialect}.md")), page_of_calls(dialect));
+        if std::env::var_os("WRITE_MANUAL").is_some() {
+            std::fs::write(&path, &expected).expect("write the manual");
+        }
+
+        let written = std::fs::read_to_string(&path).expect("the manual");
+
+        let advice = "run: WRITE_MANUAL=1 cargo nextest run -E 'test(manual_lists_every_call)'";
+        assert_eq!(written, expected, "{dialect}: {advice}");
+    }
+}

@@ -11,7 +11,7 @@ use countersign::{
 use countersign_core::{
     Action, ClientId, Handle, Method, OrganisationId, Refusal, Role, User, UserId,
     attempt::Target,
-    client::StoredSecret,
+    client::{NewClient, StoredSecret},
     event::{ChainHead, Event, Subject},
     keyring::{KeyId, TAG_BYTES, Tag},
     profile::{DisplayName, matching_key},
@@ -641,7 +641,9 @@ async fn add_client(store: &Store, organisation: OrganisationId, client: ClientI
     store
         .change_organisation(organisation, move |organisation| {
             let name = DisplayName::parse("name", "vpn")?;
-            organisation.add_client(client, name, Default::default(), stored_secret(), &at(1))
+            let secret = Some(stored_secret());
+            let new = NewClient { name, scopes: Default::default(), secret, keys: Vec::new() };
+            organisation.add_client(client, new, &at(1))
         })
         .await
 }

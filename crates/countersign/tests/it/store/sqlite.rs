@@ -11,7 +11,7 @@ use countersign::{
 use countersign_core::{
     ClientId, DeliveryId, Kind, Organisation, OrganisationId, Refusal, User, UserId,
     attempt::Target,
-    client::StoredSecret,
+    client::{NewClient, StoredSecret},
     keyring::{KeyId, TAG_BYTES, Tag},
     profile::DisplayName,
 };
@@ -207,13 +207,9 @@ async fn add_client(store: Store, organisation: OrganisationId, client: ClientId
     store
         .change_organisation(organisation, move |organisation| {
             let secret = StoredSecret { tag, created_at: now().now, expires_at: None };
-            organisation.add_client(
-                client,
-                DisplayName::parse("name", "vpn")?,
-                Default::default(),
-                secret,
-                &now(),
-            )
+            let name = DisplayName::parse("name", "vpn")?;
+            let new = NewClient { name, scopes: Default::default(), secret: Some(secret), keys: Vec::new() };
+            organisation.add_client(client, new, &now())
         })
         .await
 }
