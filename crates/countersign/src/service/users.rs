@@ -4,7 +4,7 @@ use super::sign_in;
 use crate::{
     app::{App, Asker},
     error::Result,
-    store::{Page, UserFilter},
+    store::{Page, Sorting, UserFilter},
 };
 use countersign_core::{
     Handle, Secret, User, UserId,
@@ -45,6 +45,22 @@ pub async fn list(
     limit: usize,
 ) -> Result<Page<User>> {
     app.store.users(asker.organisation.id, filter, after, limit).await
+}
+
+/// Returns people after the first `offset` of a list, and how many the whole list has.
+pub async fn people(
+    app: &App,
+    asker: &Asker,
+    filter: &UserFilter,
+    sorting: Option<Sorting>,
+    offset: u64,
+    limit: usize,
+) -> Result<(Vec<User>, u64)> {
+    let organisation = asker.organisation.id;
+    match sorting {
+        None => app.store.people(organisation, filter, offset, limit).await,
+        Some(sorting) => app.store.people_sorted(organisation, filter, sorting, offset, limit).await,
+    }
 }
 
 /// Changes a person's profile.
