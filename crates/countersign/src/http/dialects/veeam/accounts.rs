@@ -2,6 +2,7 @@
 
 use super::{Mounted, about, body, json, refused, roles, version::Version};
 use crate::{
+    error::Error,
     http::{
         SharedApp,
         caller::Known,
@@ -11,7 +12,10 @@ use crate::{
     service::users,
     store::UserFilter,
 };
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::{Query, State},
+    response::Response,
+};
 use countersign_core::{
     Handle, Permission, User,
     profile::{Description, Username, matching_key},
@@ -100,8 +104,7 @@ impl Listing {
     /// Reads the parameters. Their names are written with capitals, and without in the links we hand out.
     fn parse(query: Option<&str>) -> Result<Self, Problem> {
         let mut listing = Self { offset: 0, limit: PAGE, name: None };
-        let pairs: Vec<(String, String)> = serde_urlencoded_pairs(query)?;
-        for (name, value) in pairs {
+        for (name, value) in pairs(query)? {
             match name.to_ascii_lowercase().as_str() {
                 "offset" => listing.offset = whole("Offset", &value, 0)?,
                 "limit" => listing.limit = whole("Limit", &value, -1)?,
@@ -124,12 +127,11 @@ impl Listing {
     }
 }
 
-fn serde_urlencoded_pairs(query: Option<&str>) -> Result<Vec<(String, String)>, Problem> {
+fn pairs(query: Option<&str>) -> Result<Vec<(String, String)>, Problem> {
     let uri = format!("/?{}", query.unwrap_or_default());
     let malformed = || Problem::invalid("invalid_parameter", None, "the query is malformed");
     let uri = uri.parse().map_err(|_| malformed())?;
-    let axum::extract::Query(pairs) =
-        axum::extract::Query::try_from_uri(&uri).map_err(|_| malformed())?;
+    let Query(pairs) = Query::try_from_uri(&uri).map_err(|_| malformed())?;
     Ok(pairs)
 }
 
@@ -150,7 +152,8 @@ pub(super) async fn list(
     let asker = known.asker(Permission::ReadUsers)?;
     let listing = Listing::parse(uri.query())?;
     let offset = u64::try_from(listing.offset).unwrap_or_default();
-    let (people, total) = users::people(&app, &asker, &listing.filter(), None, offset, listing.size()).await?;
+    let (people, total) =
+        users::people(&app, &asker, &listing.filter(), None, offset, listing.size()).await?;
     let results: Vec<Account> = people.iter().map(|user| Account::new(user, version, &mounted)).collect();
     let address = format!(
         "{}/api/{}/users?offset={}&limit={}",
@@ -214,7 +217,7 @@ pub(super) async fn create(
         roles: Roles::new([role]),
         ..NewUser::named(name(&body.name)?)
     };
-    let user = users::create_with_password(&app, &asker, new, &password).await?;
+    let user = users::create_with_password(&app, &asker, new, &password).await.map_err(in_field)?;
     Ok(json(version.created(), &Account::new(&user, version, &mounted)))
 }
 
@@ -238,9 +241,10 @@ pub(super) async fn update(
     };
     let handle = Handle::Id(user.id);
     let user = match body.password {
-        Some(new) => users::update_with_password(&app, &asker, &handle, patch, ("password", &new)).await?,
-        None => users::update(&app, &asker, &handle, patch).await?,
+        Some(new) => users::update_with_password(&app, &asker, &handle, patch, ("password", &new)).await,
+        None => users::update(&app, &asker, &handle, patch).await,
     };
+    let user = user.map_err(in_field)?;
     Ok(json(StatusCode::OK, &Account::new(&user, version, &mounted)))
 }
 
@@ -266,6 +270,14 @@ pub(super) async fn delete(
     }
     users::delete(&app, &asker, &Handle::Id(user.id)).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// A name that is taken is told by the member it came in.
+fn in_field(error: Error) -> Problem {
+    match error {
+        Error::Conflict("username") => refused("name", "this name is taken"),
+        other => other.into(),
+    }
 }
 
 /// Reads a name: the vendor's are short and plain.

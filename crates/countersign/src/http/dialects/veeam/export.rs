@@ -46,7 +46,8 @@ pub(super) async fn export(
     known.asker(Permission::ReadUsers)?;
     let asked = if raw.bytes.trim_ascii().is_empty() { ExportBody::default() } else { super::body(&raw)? };
     let people = people(&app, &known, asked).await?;
-    let rows: Vec<[String; 6]> = people.iter().map(|user| row(&Account::new(user, version, &mounted))).collect();
+    let rows: Vec<[String; 6]> =
+        people.iter().map(|user| row(&Account::new(user, version, &mounted))).collect();
     let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (kind, name, text) = if accepts.to_ascii_lowercase().contains("xml") {
         ("application/xml; charset=utf-8", "attachment; filename=\"users.xml\"", xml(&rows))

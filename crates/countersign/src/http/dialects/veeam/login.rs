@@ -185,9 +185,7 @@ fn granted(app: &SharedApp, now: Timestamp, grant: Grant, is_short: bool) -> Res
         }
         Grant::SecondStep { step, user, .. } => Login {
             mfa_enabled: true,
-            mfa_token: Some(
-                login_ticket::write(app, LoginTicket::Hex88, &user, &step)?.expose().clone(),
-            ),
+            mfa_token: Some(login_ticket::write(app, LoginTicket::Hex88, &user, &step)?.expose().clone()),
             ..Login::of(&user, is_short)
         },
         Grant::Refused => return Err(not_right()),
@@ -212,10 +210,7 @@ pub(super) async fn sign_out(
 fn refusal(error: Error) -> Problem {
     match error {
         Error::Refused(
-            Refusal::TokenGone
-            | Refusal::NoSuchFactor
-            | Refusal::SecondFactorNeeded
-            | Refusal::WrongState(_),
+            Refusal::TokenGone | Refusal::NoSuchFactor | Refusal::SecondFactorNeeded | Refusal::WrongState(_),
         )
         | Error::NotFound(_) => not_right(),
         other => other.into(),

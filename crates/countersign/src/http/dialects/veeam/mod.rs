@@ -87,7 +87,14 @@ pub fn calls() -> Calls {
             passwords::change,
         )
         .on(post.clone(), "/api/{version}/users/export", read, "list people", "", export::export)
-        .on(get, "/api/{version}/userProfile/currentUser", Needs::Myself, "get oneself", "", accounts::current)
+        .on(
+            get,
+            "/api/{version}/userProfile/currentUser",
+            Needs::Myself,
+            "get oneself",
+            "",
+            accounts::current,
+        )
         .on(
             post,
             "/api/oauth2/token",
@@ -119,7 +126,11 @@ async fn about(
 }
 
 /// Finds a person by number or id; a username is no id here.
-async fn person(app: &SharedApp, organisation: OrganisationId, segment: &str) -> Result<Option<User>, Problem> {
+async fn person(
+    app: &SharedApp,
+    organisation: OrganisationId,
+    segment: &str,
+) -> Result<Option<User>, Problem> {
     let handle = match Handle::parse("id", segment) {
         Ok(handle @ (Handle::Id(_) | Handle::Number(_))) => handle,
         _ => return Ok(None),

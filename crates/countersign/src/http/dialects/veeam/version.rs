@@ -6,17 +6,8 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 /// The versions a path may name. Appliances serve their newest and a few older ones; we serve them all.
-const VERSIONS: [(&str, u8); 9] = [
-    ("v1", 1),
-    ("v2", 2),
-    ("v3", 3),
-    ("v4", 4),
-    ("v5", 5),
-    ("v6", 6),
-    ("v7", 7),
-    ("v8", 8),
-    ("v8.1", 8),
-];
+const VERSIONS: [(&str, u8); 9] =
+    [("v1", 1), ("v2", 2), ("v3", 3), ("v4", 4), ("v5", 5), ("v6", 6), ("v7", 7), ("v8", 8), ("v8.1", 8)];
 
 /// A version of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
