@@ -89,13 +89,21 @@ actions! {
     FactorDeleted = "factor.deleted",
     /// A HOTP factor's counter was found again.
     FactorResynchronised = "factor.resynchronised",
+    /// A link to set up an authenticator app was mailed.
+    EnrolmentLinkSent = "enrolment.link_sent",
+    /// A code to set up an authenticator app was issued.
+    EnrolmentCodeIssued = "enrolment.code_issued",
+    /// The code was right; the page to set up the app is open.
+    EnrolmentCodeAccepted = "enrolment.code_accepted",
+    /// The code was wrong.
+    EnrolmentCodeRejected = "enrolment.code_rejected",
     /// A code was sent.
     ChallengeSent = "challenge.sent",
     /// A message that could not be delivered is sent again.
     DeliveryRetried = "delivery.retried",
     /// A message was sent to see whether a channel works.
     DeliveryTested = "delivery.tested",
-    /// All of a person's factors and codes were deleted.
+    /// All of a person's factors and codes were deleted, or those of one `kind`.
     FactorReset = "factor.reset",
     /// A person's second factor was switched off, and all of its secrets deleted.
     MfaSwitchedOff = "mfa.switched_off",
@@ -121,6 +129,8 @@ actions! {
     LoginRejected = "login.rejected",
     /// A password was locked.
     PasswordLocked = "password.locked",
+    /// A password was unlocked.
+    PasswordUnlocked = "password.unlocked",
     /// A password was set or changed.
     PasswordSet = "password.set",
     /// An invitation to set a password was issued.

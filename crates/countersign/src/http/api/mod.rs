@@ -4,6 +4,7 @@ pub mod audit;
 pub mod challenges;
 pub mod clients;
 pub mod deliveries;
+pub mod enrolment_links;
 pub mod factors;
 pub mod locks;
 pub mod me;
@@ -96,6 +97,7 @@ pub fn router(baseline: bool) -> OpenApiRouter<Web> {
         .routes(routes!(users::list, users::create))
         .routes(routes!(users::get, users::update, users::delete))
         .routes(routes!(users::reset))
+        .routes(routes!(users::sign_out))
         .routes(routes!(factors::list, factors::enrol))
         .routes(routes!(factors::get, factors::update, factors::delete))
         .routes(routes!(factors::activate))
@@ -106,6 +108,8 @@ pub fn router(baseline: bool) -> OpenApiRouter<Web> {
         .routes(routes!(challenges::resend))
         .routes(routes!(recovery::status, recovery::replace))
         .routes(routes!(recovery::emergency_status, recovery::issue_emergency, recovery::revoke_emergency))
+        .routes(routes!(enrolment_links::send))
+        .routes(routes!(enrolment_links::issue_code))
         .routes(routes!(locks::list))
         .routes(routes!(locks::unlock))
         .routes(routes!(passwords::invite))
