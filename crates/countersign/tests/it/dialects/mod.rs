@@ -3,3 +3,4 @@
 mod mounting;
 mod permissions;
 mod rsa;
+mod veeam;

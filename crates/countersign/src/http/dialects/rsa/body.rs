@@ -2,7 +2,8 @@
 
 use crate::http::{extract::Raw, problem::Problem};
 use countersign_core::{UserId, refusal::Invalid};
-use http::StatusCode;
+use axum::extract::Query;
+use http::{StatusCode, Uri};
 use serde::{Deserialize, Deserializer, de, de::DeserializeOwned};
 use uuid::Uuid;
 
@@ -24,6 +25,12 @@ pub(super) fn read<T: DeserializeOwned>(raw: &Raw) -> Result<T, Problem> {
 /// Reads a body that may be left out.
 pub(super) fn read_optional<T: DeserializeOwned + Default>(raw: &Raw) -> Result<T, Problem> {
     if raw.bytes.is_empty() { Ok(T::default()) } else { read(raw) }
+}
+
+/// Reads the parameters; those it does not know are passed over.
+pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
+    let read = Query::<T>::try_from_uri(uri).map(|Query(query)| query);
+    read.map_err(|_| Problem::invalid("invalid_parameter", None, "a parameter is not what it should be"))
 }
 
 /// Reads the id of a user. What is none is a bad request; whether anybody has it is asked later.

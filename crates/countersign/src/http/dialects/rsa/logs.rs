@@ -8,17 +8,14 @@ use crate::{
     service::{audit, users},
     store::{AuditFilter, AuditSpan, Numbered},
 };
-use axum::{
-    Json,
-    extract::{Query, State},
-};
+use axum::{Json, extract::State};
 use countersign_core::{
     Action, Actor, OrganisationId, Timestamp, UserId,
     event::{Event, Subject},
     refusal::Invalid,
 };
 use http::Uri;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{collections::HashMap, time::Duration};
 
@@ -59,7 +56,7 @@ pub(super) async fn administration(
     mounted: Mounted,
     uri: Uri,
 ) -> Result<Json<Value>, Problem> {
-    let exported = export(&app, &who.asker, events::administration(), query(&uri)?).await?;
+    let exported = export(&app, &who.asker, events::administration(), body::query(&uri)?).await?;
     let entry = |numbered: &Numbered| administration_entry(numbered, &exported.names, &who.asker, &mounted);
     Ok(Json(exported.envelope("elements", exported.entries.iter().map(entry).collect())))
 }
@@ -69,7 +66,7 @@ pub(super) async fn authentication(
     State(app): State<SharedApp>,
     uri: Uri,
 ) -> Result<Json<Value>, Problem> {
-    let exported = export(&app, &who.asker, events::AUTHENTICATION.into(), query(&uri)?).await?;
+    let exported = export(&app, &who.asker, events::AUTHENTICATION.into(), body::query(&uri)?).await?;
     let entry =
         |numbered: &Numbered| user_entry(numbered.row.into(), &numbered.event, &exported.names, &who.asker);
     Ok(Json(exported.envelope("userEventLogExportEntries", exported.entries.iter().map(entry).collect())))
@@ -119,7 +116,7 @@ pub(super) async fn of_user(
     uri: Uri,
 ) -> Result<Json<Vec<Value>>, Problem> {
     let id = body::user_id(&user)?;
-    let query: UserQuery = query(&uri)?;
+    let query: UserQuery = body::query(&uri)?;
     // Both bounds lie between two milliseconds, which is as fine as our times are.
     let next = |at: Timestamp| at.after(Duration::from_millis(1));
     let filter = AuditFilter {
@@ -157,12 +154,6 @@ async fn newest(
     }
     found.truncate(limit);
     Ok(found)
-}
-
-/// Reads the query; parameters it does not know are passed over.
-fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
-    let read = Query::<T>::try_from_uri(uri).map(|Query(query)| query);
-    read.map_err(|_| Problem::invalid("invalid_parameter", None, "a parameter is not what it should be"))
 }
 
 /// Reads a time: ISO 8601 with `Z` or an offset. A `+` that was not encoded arrives as a space, and is refused.

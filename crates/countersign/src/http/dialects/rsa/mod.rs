@@ -10,6 +10,7 @@ mod logs;
 mod lookup;
 mod numbers;
 mod registration;
+mod search;
 mod status;
 mod token;
 mod unlock;
@@ -45,6 +46,23 @@ pub fn calls() -> Calls {
         "",
         lookup::lookup,
     );
+    let calls = calls
+        .on(
+            Method::POST,
+            "/AdminInterface/restapi/v1/users/search",
+            May(P::ReadUsers),
+            "`GET /v1/users`",
+            "",
+            search::search_v1,
+        )
+        .on(
+            Method::POST,
+            "/AdminInterface/restapi/v2/users/search",
+            May(P::ReadUsers),
+            "`GET /v1/users`",
+            "",
+            search::search_v2,
+        );
     let calls = calls.on(
         Method::POST,
         "/AdminInterface/restapi/v1/users/{user}/sync",

@@ -5,6 +5,48 @@ use http::Method;
 use serde_json::{Value, json};
 
 #[tokio::test]
+async fn section_4_1_users_are_searched_by_a_part_of_the_address() {
+    let tenant = Tenant::start().await;
+    for name in ["mirko", "amira", "mira", "bob"] {
+        tenant.app.user(name).await;
+    }
+    let search = async |path: &str, like: Value| {
+        tenant.send(Method::POST, path, json!({ "emailLike": like })).await
+    };
+    let emails = |users: &Value| -> Vec<String> {
+        let email = |user: &Value| user["emailAddress"].as_str().expect("an address").to_owned();
+        users.as_array().expect("users").iter().map(email).collect()
+    };
+    let sorted = ["amira@example.com", "mira@example.com", "mirko@example.com"];
+
+    let v1 = search("/v1/users/search", json!("MIR")).await.expect_ok();
+    assert_eq!(emails(&v1.json), sorted, "a bare array, by address");
+    assert_eq!(v1.json[1], tenant.lookup("mira@example.com").await.json, "§4.1: user objects as in §3");
+    let v1 = search("/v1/users/search?pageSize=2", json!("mir")).await.expect_ok();
+    assert_eq!(emails(&v1.json), sorted[..2]);
+
+    for (page, expected) in [(0, &sorted[..2]), (1, &sorted[2..]), (2, &[])] {
+        let path = format!("/v2/users/search?pageSize=2&pageNumber={page}");
+        let v2 = search(&path, json!("mir")).await.expect_ok();
+        assert_eq!((&v2["totalPages"], &v2["totalElements"]), (&json!(2), &json!(3)), "{page}");
+        assert_eq!(emails(&v2["elements"]), expected, "{page}");
+    }
+    for wildcard in ["mir*", "mir%", "m_ra"] {
+        let none = search("/v2/users/search", json!(wildcard)).await.expect_ok();
+        assert_eq!(none["totalElements"], 0, "{wildcard}");
+    }
+    for (path, like) in [
+        ("/v1/users/search", json!("")),
+        ("/v1/users/search", json!(null)),
+        ("/v1/users/search?pageSize=0", json!("mir")),
+        ("/v2/users/search?pageSize=26", json!("mir")),
+        ("/v2/users/search?pageNumber=-1", json!("mir")),
+    ] {
+        expect_envelope(&search(path, like).await, 400);
+    }
+}
+
+#[tokio::test]
 async fn section_4_2_a_user_is_disabled_and_enabled() {
     let tenant = Tenant::start().await;
     let user = tenant.app.user("mira").await;
