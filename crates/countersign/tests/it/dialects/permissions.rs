@@ -93,7 +93,8 @@ async fn whoever_has_the_permission_gets_through_in_every_dialect() {
     let callers = callers(&app).await;
     for dialect in Dialect::ALL {
         for row in rows(dialect).into_iter().filter(|row| row.needs != Needs::Nothing) {
-            let may = |caller: &&Caller| !lacks(dialect, caller, row.needs) && !matches!(caller.is, Is::Unknown(_));
+            let may =
+                |caller: &&Caller| !lacks(dialect, caller, row.needs) && !matches!(caller.is, Is::Unknown(_));
             for caller in callers.iter().filter(may).filter(|_| row.needs != Needs::Myself) {
                 let about = About::somebody(&app, dialect).await;
                 let answer = about.ask(&row, &caller.credentials).await;

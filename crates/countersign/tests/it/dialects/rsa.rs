@@ -58,7 +58,8 @@ impl Tenant {
     }
 
     async fn unlock(&self, user: &str, methods: Value) -> Answer {
-        self.send(Method::PATCH, &format!("/v1/users/{user}/methods"), json!({ "unlockMethods": methods })).await
+        self.send(Method::PATCH, &format!("/v1/users/{user}/methods"), json!({ "unlockMethods": methods }))
+            .await
     }
 
     async fn lookup(&self, email: &str) -> Answer {

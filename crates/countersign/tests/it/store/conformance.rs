@@ -6,8 +6,7 @@ use super::{
 };
 use countersign::{
     error::{Error, Result},
-    store::{AuditFilter, AuditSpan, Checkpoint, Page, Store, UserFilter},
-    store::{AuditFilter, Checkpoint, Page, SortKey, Sorting, Store, UserFilter},
+    store::{AuditFilter, AuditSpan, Checkpoint, Page, SortKey, Sorting, Store, UserFilter},
 };
 use countersign_core::{
     Action, ClientId, Handle, Method, OrganisationId, Refusal, Role, User, UserId,

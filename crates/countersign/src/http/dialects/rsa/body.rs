@@ -1,8 +1,8 @@
 //! What clients send: JSON, with scalars that may stand in quotes, as the vendor's own samples have them.
 
 use crate::http::{extract::Raw, problem::Problem};
-use countersign_core::{UserId, refusal::Invalid};
 use axum::extract::Query;
+use countersign_core::{UserId, refusal::Invalid};
 use http::{StatusCode, Uri};
 use serde::{Deserialize, Deserializer, de, de::DeserializeOwned};
 use uuid::Uuid;

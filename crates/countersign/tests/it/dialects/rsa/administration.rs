@@ -10,9 +10,8 @@ async fn section_4_1_users_are_searched_by_a_part_of_the_address() {
     for name in ["mirko", "amira", "mira", "bob"] {
         tenant.app.user(name).await;
     }
-    let search = async |path: &str, like: Value| {
-        tenant.send(Method::POST, path, json!({ "emailLike": like })).await
-    };
+    let search =
+        async |path: &str, like: Value| tenant.send(Method::POST, path, json!({ "emailLike": like })).await;
     let emails = |users: &Value| -> Vec<String> {
         let email = |user: &Value| user["emailAddress"].as_str().expect("an address").to_owned();
         users.as_array().expect("users").iter().map(email).collect()
@@ -100,11 +99,15 @@ async fn section_4_6_numbers_are_set_replaced_and_cleared() {
     let path = format!("/v1/users/{}", user.id);
     let set = async |body: Value| tenant.send(Method::PATCH, &path, body).await;
 
-    let both = set(json!({ "smsNumber": "+49 30 123456", "voiceNumber": "+44 (20) 7946-0000" })).await.expect_ok();
+    let both =
+        set(json!({ "smsNumber": "+49 30 123456", "voiceNumber": "+44 (20) 7946-0000" })).await.expect_ok();
     let expected = json!({ "id": user.id, "smsNumber": "+4930123456", "voiceNumber": "+442079460000" });
     assert_eq!(both.json, expected);
     let other = set(json!({ "smsNumber": "+4930123457" })).await.expect_ok();
-    assert_eq!((&other["smsNumber"], &other["voiceNumber"]), (&json!("+4930123457"), &json!("+442079460000")));
+    assert_eq!(
+        (&other["smsNumber"], &other["voiceNumber"]),
+        (&json!("+4930123457"), &json!("+442079460000"))
+    );
     let cleared = set(json!({ "voiceNumber": "" })).await.expect_ok();
     assert_eq!(cleared["voiceNumber"], "");
     let shown = tenant.lookup("mira@example.com").await.expect_ok();
@@ -156,7 +159,8 @@ async fn section_5_2_emergency_codes_of_version_2() {
     tenant.app.policy(json!({ "emergencyCodeSeconds": 86_400 })).await;
     let user = tenant.app.user("mira").with_totp().await;
     let path = format!("/v2/users/{}/emergencyTokencode", user.id);
-    let used = |value: &str, unit: &str| json!({ "expiryValue": value, "expiryUnit": unit, "oneTimeUse": true });
+    let used =
+        |value: &str, unit: &str| json!({ "expiryValue": value, "expiryUnit": unit, "oneTimeUse": true });
 
     for (row, body, used, is_locked, expires) in [
         ("defaults", json!({}), used("1", "days"), false, "2026-11-23T10:00:00.000Z"),
@@ -191,7 +195,11 @@ async fn section_5_2_emergency_codes_of_version_2() {
     ] {
         let answer = tenant.send(Method::PUT, &path, body).await.expect_ok();
         assert_eq!(answer["configurationsUsed"], used, "{row}");
-        assert_eq!((&answer["configurationsLocked"], &answer["oneTimeUse"]), (&json!(is_locked), &json!(true)), "{row}");
+        assert_eq!(
+            (&answer["configurationsLocked"], &answer["oneTimeUse"]),
+            (&json!(is_locked), &json!(true)),
+            "{row}"
+        );
         assert_eq!(answer["expirationDate"], expires, "{row}");
     }
     tenant.call(Method::PUT, &path).await.expect_ok();

@@ -129,7 +129,10 @@ async fn acceptance_10_what_is_wrong_with_a_token_is_a_403_and_changes_nothing()
         ),
         ("exp is not a time", bearer(sign(with(claims(), "exp", json!("tomorrow"))))),
         ("exp beyond all times", bearer(sign(with(claims(), "exp", json!(1e300))))),
-        ("wrong aud: host", bearer(sign(with(claims(), "aud", json!(AUDIENCE.replace(".test", ".test.evil")))))),
+        (
+            "wrong aud: host",
+            bearer(sign(with(claims(), "aud", json!(AUDIENCE.replace(".test", ".test.evil"))))),
+        ),
         ("wrong aud: path", bearer(sign(with(claims(), "aud", json!(format!("{AUDIENCE}/users")))))),
         ("wrong aud: below another prefix", {
             bearer(sign(with(claims(), "aud", json!(AUDIENCE.replace("/rsa/", "/")))))
@@ -192,7 +195,8 @@ async fn section_1_4_an_audience_of_scheme_and_host_is_taken_where_that_is_switc
 
 #[tokio::test]
 async fn section_1_1_on_a_host_of_its_own_the_api_begins_at_the_root() {
-    let tenant = Tenant::start_with(|config| config.dialects.rsa.hosts = vec!["acme.access.test".into()]).await;
+    let tenant =
+        Tenant::start_with(|config| config.dialects.rsa.hosts = vec!["acme.access.test".into()]).await;
     tenant.app.user("mira").await;
     let aud = json!("https://acme.access.test/AdminInterface/restapi/v1");
     let token = Credentials::bearer(&tenant.key.sign(&with(tenant.claims(), "aud", aud)));
@@ -200,7 +204,8 @@ async fn section_1_1_on_a_host_of_its_own_the_api_begins_at_the_root() {
     let body = || json!({ "email": "mira@example.com" });
 
     call("/AdminInterface/restapi/v1/users/lookup").json(body()).await.expect_ok();
-    let missing = call("/AdminInterface/restapi/v1/users/lookup").json(json!({ "email": "x@example.com" })).await;
+    let missing =
+        call("/AdminInterface/restapi/v1/users/lookup").json(json!({ "email": "x@example.com" })).await;
 
     assert_eq!(missing.expect(404)["path"], "/AdminInterface/restapi/v1/users/lookup");
     // The prefix goes on working, for key files that were written before.
@@ -228,7 +233,8 @@ async fn section_1_1_paths_may_be_joined_carelessly() {
 async fn section_1_2_content_types_matter_only_where_there_is_a_body() {
     let tenant = Tenant::start().await;
     let user = tenant.app.user("mira").await;
-    let bogus = tenant.call(Method::GET, "/v1/adminlog/exportlogs").body("application/application-json", vec![]);
+    let bogus =
+        tenant.call(Method::GET, "/v1/adminlog/exportlogs").body("application/application-json", vec![]);
     bogus.await.expect_ok();
     let path = format!("/v1/users/{}/sync", user.id);
     tenant.call(Method::POST, &path).body("application/json", vec![]).await.expect_ok();
@@ -295,7 +301,8 @@ async fn section_1_5_an_oauth_client_signs_for_its_tokens() {
     let mut jwk = ec.public_jwk();
     jwk["kid"] = json!("key one");
     let body = json!({ "name": "console", "scopes": HELP_DESK, "publicKeys": [jwk] });
-    let id = tenant.app.post("/v1/clients").by(&tenant.app.root()).json(body).await.expect_created().text("id");
+    let id =
+        tenant.app.post("/v1/clients").by(&tenant.app.root()).json(body).await.expect_created().text("id");
     let header = json!({ "alg": "ES256", "kid": "key one" });
     let by_ec = |claims: &Value| ec.sign_with(&header, claims);
     let claims = assertion(&tenant, &id);
@@ -333,7 +340,10 @@ async fn section_1_5_an_oauth_client_signs_for_its_tokens() {
         assert_eq!((answer.status.as_u16(), answer.error()), (400, "invalid_scope"), "{row}");
     }
     let form = [("grant_type", "password")];
-    assert_eq!(tenant.app.post("/rsa/oauth/token").form(&form).await.expect(400).error(), "unsupported_grant_type");
+    assert_eq!(
+        tenant.app.post("/rsa/oauth/token").form(&form).await.expect(400).error(),
+        "unsupported_grant_type"
+    );
 }
 
 #[tokio::test]

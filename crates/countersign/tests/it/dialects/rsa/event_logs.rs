@@ -56,7 +56,8 @@ async fn section_9_1_each_event_stands_in_one_log_once_and_in_order() {
         admin.iter().chain(&user).map(|entry| entry["eventId"].as_i64().expect("an id")).collect();
     assert_eq!(ids.len(), admin.len() + user.len());
     for log in [&admin, &user] {
-        let order: Vec<_> = log.iter().map(|entry| (entry["eventLogDate"].to_string(), entry["eventId"].as_i64())).collect();
+        let order: Vec<_> =
+            log.iter().map(|entry| (entry["eventLogDate"].to_string(), entry["eventId"].as_i64())).collect();
         assert!(order.is_sorted(), "{order:?}");
     }
 }
@@ -70,7 +71,8 @@ async fn section_9_1_what_the_entries_say() {
         entries.last().expect("an entry").clone()
     };
     let hide = |mut entry: Value| {
-        for name in ["eventId", "targetObject1Id", "tenantId", "deviceId", "userActivityId", "transactionId"] {
+        for name in ["eventId", "targetObject1Id", "tenantId", "deviceId", "userActivityId", "transactionId"]
+        {
             if entry.get(name).is_some_and(|value| !value.is_null()) {
                 entry[name] = format!("[{name}]").into();
             }
@@ -81,7 +83,10 @@ async fn section_9_1_what_the_entries_say() {
     let unlocked = last(ADMIN, "elements").await;
     let verified = last(USER, "userEventLogExportEntries").await;
 
-    assert_eq!((&unlocked["targetObject1Id"], &unlocked["activityKey"]), (&json!(id), &json!("METHOD_UNLOCKED")));
+    assert_eq!(
+        (&unlocked["targetObject1Id"], &unlocked["activityKey"]),
+        (&json!(id), &json!("METHOD_UNLOCKED"))
+    );
     assert!(unlocked["eventId"].is_i64());
     assert_eq!(verified["eventCode"], 103);
     insta::assert_json_snapshot!("an administration entry", hide(unlocked));
@@ -100,8 +105,13 @@ async fn section_2_6_codes_of_user_events() {
 
     let entries = get(&tenant, &format!("/v1/users/{}/authlogs/", user.id)).await.expect_ok();
 
-    let codes: Vec<_> =
-        entries.json.as_array().expect("a bare array").iter().filter_map(|entry| entry["eventCode"].as_u64()).collect();
+    let codes: Vec<_> = entries
+        .json
+        .as_array()
+        .expect("a bare array")
+        .iter()
+        .filter_map(|entry| entry["eventCode"].as_u64())
+        .collect();
     assert_eq!(codes.iter().filter(|code| **code == 104).count(), 5, "{codes:?}");
     assert_eq!(codes.iter().filter(|code| **code == 2).count(), 1, "{codes:?}");
     assert_eq!(codes.iter().filter(|code| **code == 35).count(), 1, "{codes:?}");

@@ -15,7 +15,8 @@ async fn section_2_the_sample_request_of_the_documentation() {
     let sample = b"{\n\n\"unlockMethods\" : [\"TOKEN\", \"VOICE\", \"SMS\"]\n\n}";
 
     let path = format!("/v1/users/{}/methods", user.id);
-    let answer = tenant.call(Method::PATCH, &path).body("application/json", sample.to_vec()).await.expect_ok();
+    let answer =
+        tenant.call(Method::PATCH, &path).body("application/json", sample.to_vec()).await.expect_ok();
 
     assert_eq!(answer.header("content-type"), Some("application/json"));
     let body = format!(
@@ -74,10 +75,8 @@ async fn section_2_4_a_body_that_is_not_right_unlocks_nothing() {
         assert_eq!(answer.status, 400, "{row}: {}", answer.shown());
         expect_envelope(&answer, 400);
     }
-    for (row, media_type) in [
-        ("§2.4 wrong Content-Type", "text/plain"),
-        ("§2.4 missing Content-Type", ""),
-    ] {
+    for (row, media_type) in [("§2.4 wrong Content-Type", "text/plain"), ("§2.4 missing Content-Type", "")]
+    {
         let body = br#"{"unlockMethods":["SMS"]}"#;
         let answer = tenant.call(Method::PATCH, &path).body(media_type, body.to_vec()).await;
         assert_eq!(answer.status, 400, "{row}: {}", answer.shown());
