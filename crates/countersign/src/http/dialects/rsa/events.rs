@@ -34,7 +34,7 @@ pub(super) fn user_code(event: &Event) -> u32 {
     let is_otp = event.method == Some(Method::Token) || matches!(event.kind, Some(Kind::Totp | Kind::Hotp));
     match (event.action, event.reason.as_deref()) {
         (Action::MethodLocked, _) => 2,
-        (Action::VerifyRejected | Action::LoginRejected, Some("disabled")) => 32,
+        (Action::VerifyRejected | Action::LoginRejected, Some("user_disabled")) => 32,
         (Action::VerifyRejected, Some("locked")) => 35,
         (Action::VerifyAccepted, _) if is_otp => 103,
         (Action::VerifyRejected, _) if is_otp => 104,

@@ -76,27 +76,37 @@ pub(super) async fn token(
         "access_token": issued.token,
         "token_type": "Bearer",
         "expires_in": issued.life.as_secs(),
-        "scope": form.scope.unwrap_or_else(|| permissions(&granted)),
+        "scope": permissions(form.scope.as_deref(), &granted),
     });
     Ok(axum::Json(body).into_response())
 }
 
-/// Reads permissions; one that is not in the table is refused.
+/// Reads permissions. Of the vendor's, those that nothing here asks for are passed over, because clients ask for whole
+/// sets; the answer names what was granted.
 fn scopes(text: &str) -> Result<BTreeSet<Scope>, OauthError> {
     let mut scopes = BTreeSet::new();
     for wanted in text.split_ascii_whitespace() {
-        let Some((_, needed)) = PERMISSIONS.iter().find(|(name, _)| *name == wanted) else {
-            return Err(OauthError::bad("invalid_scope", "one of the permissions is not served here"));
-        };
-        scopes.extend(needed.iter().copied());
+        match PERMISSIONS.iter().find(|(name, _)| *name == wanted) {
+            Some((_, needed)) => scopes.extend(needed.iter().copied()),
+            None if wanted.starts_with("rsa.") => {}
+            None => return Err(invalid_scope()),
+        }
     }
-    Ok(scopes)
+    if scopes.is_empty() { Err(invalid_scope()) } else { Ok(scopes) }
 }
 
-/// Names the permissions that scopes amount to.
-fn permissions(scopes: &BTreeSet<Scope>) -> String {
-    let covered = PERMISSIONS.iter().filter(|(_, needed)| needed.iter().all(|scope| scopes.contains(scope)));
-    covered.map(|(name, _)| *name).collect::<Vec<_>>().join(" ")
+fn invalid_scope() -> OauthError {
+    OauthError::bad("invalid_scope", "expected permissions that are served here, such as rsa.user.read")
+}
+
+/// Names the permissions that scopes amount to, of those that were asked for.
+fn permissions(wanted: Option<&str>, scopes: &BTreeSet<Scope>) -> String {
+    let is_wanted =
+        |name: &str| wanted.is_none_or(|text| text.split_ascii_whitespace().any(|wanted| wanted == name));
+    let granted = PERMISSIONS
+        .iter()
+        .filter(|(name, needed)| is_wanted(name) && needed.iter().all(|scope| scopes.contains(scope)));
+    granted.map(|(name, _)| *name).collect::<Vec<_>>().join(" ")
 }
 
 /// Returns the role a client would have in the vendor's console.

@@ -89,7 +89,7 @@ async fn section_4_5_synchronising_answers_the_user() {
     let synchronised = tenant.call(Method::POST, &format!("/v1/users/{}/sync", user.id)).await.expect_ok();
 
     assert_eq!(synchronised.json, tenant.lookup("mira@example.com").await.json);
-    expect_envelope(&tenant.call(Method::POST, "/v1/users/sync").await, 404);
+    expect_envelope(&tenant.call(Method::POST, "/v1/users/sync").await, 405);
 }
 
 #[tokio::test]

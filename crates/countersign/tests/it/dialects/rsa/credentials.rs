@@ -223,7 +223,7 @@ async fn section_1_1_paths_may_be_joined_carelessly() {
     }
     tenant.call(Method::GET, &format!("/v1/users/{}/authlogs/", user.id)).await.expect_ok();
     tenant.call(Method::GET, "/v1/adminlog/exportLogs").await.expect_ok();
-    for path in ["/v1/Users/lookup", "/v1/users/Lookup", "/v3/users/lookup", "/v1/nothing", ""] {
+    for path in ["/v1/Users/lookup", "/v1/users/x/Methods", "/v3/users/lookup", "/v1/nothing", ""] {
         let answer = tenant.send(Method::POST, path, json!({ "username": "mira" })).await;
         expect_envelope(&answer, 404);
     }
@@ -333,12 +333,15 @@ async fn section_1_5_an_oauth_client_signs_for_its_tokens() {
         assert_eq!((answer.status.as_u16(), answer.error()), (401, "invalid_client"), "{row}");
     }
     for (row, scope) in [
-        ("§1.5 invalid_scope: not served", "rsa.user.read rsa.agent.cert"),
-        ("§1.5 invalid_scope: no such thing", "everything"),
+        ("§1.5 invalid_scope: nothing of it is served", "rsa.agent.cert"),
+        ("§1.5 invalid_scope: no such thing", "rsa.user.read everything"),
     ] {
         let answer = oauth(&tenant.app, &by_ec(&claims), &[("scope", scope)]).await;
         assert_eq!((answer.status.as_u16(), answer.error()), (400, "invalid_scope"), "{row}");
     }
+    let preset = [("scope", "rsa.user.read rsa.user.risky.read")];
+    let granted = oauth(&tenant.app, &by_ec(&claims), &preset).await.expect_ok();
+    assert_eq!(granted["scope"], "rsa.user.read", "§1.6: what is not served is not granted");
     let form = [("grant_type", "password")];
     assert_eq!(
         tenant.app.post("/rsa/oauth/token").form(&form).await.expect(400).error(),
