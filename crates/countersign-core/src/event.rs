@@ -95,7 +95,7 @@ actions! {
     DeliveryRetried = "delivery.retried",
     /// A message was sent to see whether a channel works.
     DeliveryTested = "delivery.tested",
-    /// All of a person's factors and codes were deleted.
+    /// All of a person's factors and codes were deleted, or those of one `kind`.
     FactorReset = "factor.reset",
     /// A person's second factor was switched off, and all of its secrets deleted.
     MfaSwitchedOff = "mfa.switched_off",
@@ -121,6 +121,8 @@ actions! {
     LoginRejected = "login.rejected",
     /// A password was locked.
     PasswordLocked = "password.locked",
+    /// A password was unlocked.
+    PasswordUnlocked = "password.unlocked",
     /// A password was set or changed.
     PasswordSet = "password.set",
     /// An invitation to set a password was issued.

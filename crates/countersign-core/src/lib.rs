@@ -5,6 +5,7 @@
 //! place and returns an outcome. What happened is recorded in the document's journal as [`event::Record`]s, chained to
 //! the person's earlier events. No I/O, no clock, no global randomness: time and entropy come in as arguments.
 
+pub mod asked;
 pub mod attempt;
 pub mod attributes;
 pub mod challenge;
@@ -30,9 +31,11 @@ pub mod profile;
 pub mod public_key;
 pub mod refusal;
 pub mod resend;
+pub mod reset;
 pub mod role;
 pub mod secret;
 pub mod session;
+pub mod sole;
 pub mod time;
 pub mod user;
 pub mod verify;
@@ -42,6 +45,7 @@ mod properties;
 #[cfg(test)]
 mod testing;
 
+pub use asked::Asked;
 pub use attempt::{Attempt, Code, RequestId, Target};
 pub use attributes::Attributes;
 pub use challenge::{Challenge, NewCode, Recipient};

@@ -176,6 +176,22 @@ impl User {
         Ok(false)
     }
 
+    /// Tells whether the password is locked.
+    pub fn is_password_locked(&self, now: Timestamp) -> bool {
+        self.password.as_ref().is_some_and(|password| password.lock.is_locked(now).is_some())
+    }
+
+    /// Clears lock and count of the password; tells whether there was any.
+    pub fn unlock_password(&mut self, call: &Call) -> Result<bool, Refusal> {
+        self.check_managed_by_another(call)?;
+        let Some(password) = &mut self.password else { return Ok(false) };
+        let was_locked = std::mem::take(&mut password.lock) != Lock::default();
+        if was_locked {
+            self.record(call, Note::new(Action::PasswordUnlocked));
+        }
+        Ok(was_locked)
+    }
+
     /// Changes the person's own password after the old one was checked; ends their other sessions.
     ///
     /// Tells whether the old password was right; if not, the failure is counted like one at sign-in.
@@ -321,6 +337,25 @@ mod tests {
 
         assert!(matches!(person.sign_in(1, true), SignIn::Session(_)));
         assert_eq!(accept(&mut person, INVITATION), Err(Refusal::TokenGone));
+    }
+
+    #[test]
+    fn staff_unlock_a_password_and_nobody_their_own() {
+        let mut person = newcomer();
+        person.set_password();
+        for _ in 0..person.policy.password_locks.threshold {
+            person.sign_in(1, false);
+        }
+        assert!(matches!(person.sign_in(1, true), SignIn::Refused));
+        person.happened();
+        let (staff, own) = (person.staff(crate::role::Role::Helpdesk), person.themselves(true));
+
+        assert_eq!(person.user.unlock_password(&own), Err(Refusal::NotBySelf));
+        assert_eq!(person.user.unlock_password(&staff), Ok(true));
+
+        assert_eq!(person.user.unlock_password(&staff), Ok(false));
+        assert_eq!(person.happened(), ["password.unlocked"]);
+        assert!(matches!(person.sign_in(1, true), SignIn::Session(_)));
     }
 
     #[test]

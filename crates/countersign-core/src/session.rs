@@ -69,6 +69,9 @@ pub struct OpenLogin {
     /// How many seconds the session it leads to may last at most; as long as policy says if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_seconds: Option<u64>,
+    /// The factor enrolled during it, if that proves it: no further code is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proved: Option<FactorId>,
 }
 
 /// Fresh ids for a sign-in, drawn before the change so that the rule stays a function of its arguments.
@@ -153,6 +156,7 @@ impl User {
             client: new.client,
             expires_at: call.now.after(life),
             session_seconds: new.life.map(|life| life.as_secs()),
+            proved: None,
         };
         self.logins.retain(|open| open.expires_at > call.now);
         push_bounded(&mut self.logins, login.clone(), LOGIN_LIMIT);
@@ -169,7 +173,7 @@ impl User {
     }
 
     /// Tells whether there is anything a second step could be proved with.
-    fn has_second_factor(&self, policy: &Policy, now: Timestamp) -> bool {
+    pub(crate) fn has_second_factor(&self, policy: &Policy, now: Timestamp) -> bool {
         self.active_factors().any(|held| policy.allows(held.proof.kind()))
             || (policy.allows(Kind::Recovery)
                 && self.recovery.as_ref().is_some_and(|codes| codes.remaining() > 0))
@@ -277,12 +281,13 @@ impl User {
         }
     }
 
-    fn open_login(&self, login: LoginId, call: &Call) -> Result<OpenLogin, Refusal> {
+    /// Returns a login whose second step is open.
+    pub fn open_login(&self, login: LoginId, call: &Call) -> Result<OpenLogin, Refusal> {
         let open = self.logins.iter().find(|open| open.id == login && open.expires_at > call.now);
         open.cloned().ok_or(Refusal::TokenGone)
     }
 
-    fn finish_login(
+    pub(crate) fn finish_login(
         &mut self,
         login: &OpenLogin,
         kind: Kind,
@@ -364,6 +369,17 @@ impl User {
         if self.sessions.len() < before {
             self.record(call, Note::new(Action::SessionRevoked).detail("count", 1));
         }
+    }
+
+    /// Ends all sessions and open logins of the person; staff by the ladder, people their own by any session of theirs.
+    pub fn sign_out_everywhere(&mut self, call: &Call) -> Result<(), Refusal> {
+        call.rank.check_act_on(self.roles.highest())?;
+        let logins = std::mem::take(&mut self.logins).len();
+        if logins > 0 {
+            self.record(call, Note::new(Action::SessionRevoked).detail("logins", logins));
+        }
+        self.end_sessions(None, call);
+        Ok(())
     }
 
     /// Ends all sessions but one.
@@ -799,6 +815,32 @@ mod tests {
         }
 
         assert_eq!(refresh(&mut person, &session, 0), Err(Refusal::TokenGone));
+    }
+
+    #[test]
+    fn signing_out_everywhere_ends_sessions_and_open_logins() {
+        let mut person = with_password(newcomer());
+        let session = person.open_session(1);
+        person.user.mfa_enabled = true;
+        let login = person.open_login(2);
+        person.happened();
+        let (staff, own) = (person.staff(Role::Helpdesk), person.themselves(false));
+
+        person.user.sign_out_everywhere(&staff).expect("sign out");
+
+        assert_eq!(person.happened(), ["session.revoked", "session.revoked"]);
+        assert_eq!(refresh(&mut person, &session, 0), Err(Refusal::TokenGone));
+        assert_eq!(enrol_in_login(&mut person, login, 1), Err(Refusal::TokenGone));
+        assert_eq!(person.user.sign_out_everywhere(&own), Ok(()), "people sign themselves out, too");
+        assert!(person.happened().is_empty());
+    }
+
+    #[test]
+    fn nobody_signs_out_those_above_them() {
+        let mut person = crate::testing::person_with_role(Role::Admin);
+        let staff = person.staff(Role::Helpdesk);
+
+        assert_eq!(person.user.sign_out_everywhere(&staff), Err(Refusal::AboveYourRank(Role::Admin)));
     }
 
     #[test]

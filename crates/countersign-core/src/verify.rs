@@ -377,7 +377,14 @@ impl User {
         verdict
     }
 
-    fn reject_wrong(&mut self, method: Method, kind: Option<Kind>, policy: &Policy, call: &Call) -> Verdict {
+    /// Counts a wrong code; says what its caller is told.
+    pub(crate) fn reject_wrong(
+        &mut self,
+        method: Method,
+        kind: Option<Kind>,
+        policy: &Policy,
+        call: &Call,
+    ) -> Verdict {
         match self.count_failure(method, kind, policy, call) {
             Some(until) => Verdict::Locked { method, until },
             None => Verdict::Rejected {

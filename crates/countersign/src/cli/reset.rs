@@ -15,6 +15,9 @@ use serde_json::json;
 pub(super) struct Args {
     /// Username, number or id
     user: String,
+    /// Only the factors of this kind
+    #[arg(long = "type", value_name = "KIND", value_parser = ["totp", "hotp", "email", "sms", "voice"])]
+    kind: Option<String>,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -22,15 +25,22 @@ pub(super) struct Args {
     server: Server,
 }
 
+impl Args {
+    fn what(&self, everything: &str) -> String {
+        self.kind.as_deref().map_or_else(|| everything.to_owned(), |kind| format!("{kind} factors"))
+    }
+}
+
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let work = async |api: &Api| {
         let found = api.get(&["v1", "users", &args.user]).await?;
         let username = text(&found, "/username");
         if !args.yes {
-            let what = format!("This deletes all factors and codes of {}", plain(username));
+            let what = format!("This deletes {} of {}", args.what("all factors and codes"), plain(username));
             prompt::confirm(&what, username)?;
         }
-        api.post(&["v1", "users", text(&found, "/id"), "reset"], json!({})).await
+        let body = args.kind.as_deref().map_or(json!({}), |kind| json!({ "type": kind }));
+        api.post(&["v1", "users", text(&found, "/id"), "reset"], body).await
     };
     let user = Api::session(&args.server, work).await?;
 
@@ -39,6 +49,6 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         return screen.json(&user);
     }
     let username = plain(text(&user, "/username"));
-    screen.print(&screen.done(&format!("{username} has no factors any more")))?;
+    screen.print(&screen.done(&format!("{username} has no {} any more", args.what("factors"))))?;
     screen.print(&format!("  next: countersign factor enrol {username}"))
 }

@@ -25,13 +25,19 @@ pub(super) struct Args {
     /// Only this method; may be repeated
     #[arg(long = "method", value_name = "METHOD", value_parser = names(Method::ALL.map(Method::name)), ignore_case = true)]
     methods: Vec<String>,
+    /// The password, too
+    #[arg(long)]
+    password: bool,
     #[command(flatten)]
     server: Server,
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let methods: Vec<String> = args.methods.iter().map(|method| method.to_uppercase()).collect();
-    let body = if methods.is_empty() { json!({}) } else { json!({"methods": methods}) };
+    let mut body = if methods.is_empty() { json!({}) } else { json!({"methods": methods}) };
+    if args.password {
+        body["password"] = true.into();
+    }
     let work = async |api: &Api| api.post(&["v1", "users", &args.user, "unlock"], body).await;
 
     let locks = Api::session(&args.server, work).await?;
@@ -58,6 +64,9 @@ pub(super) fn print_locks(screen: Screen, locks: &Value, json: bool) -> Result<(
         return screen.json(locks);
     }
     match failed(locks) {
+        failed if failed.is_empty() && locks["passwordLocked"] == true => {
+            screen.print("the password is locked; no wrong codes are counted")
+        }
         failed if failed.is_empty() => screen.print("nothing is locked, and no wrong codes are counted"),
         failed => screen.print(&screen.table(COLUMNS, &failed)),
     }

@@ -83,10 +83,15 @@ pub(super) async fn enrol(
             None => user.enrol_sent(factor, label, to, &new, policy, keys, call)?,
             Some(login) => user.enrol_sent_in_login(login, (factor, label, to), &new, policy, keys, call)?,
         };
-        let shown = Shown::Challenge(Box::new(Sent::of(user, challenge)?));
-        Ok(Enrolled { factor: user.factor(factor)?.clone(), shown })
+        enrolled(user, challenge)
     })
     .await
+}
+
+/// Returns the factor that a challenge is to activate.
+pub(super) fn enrolled(user: &User, challenge: Challenge) -> Result<Enrolled, Refusal> {
+    let factor = user.factor(challenge.factor)?.clone();
+    Ok(Enrolled { factor, shown: Shown::Challenge(Box::new(Sent::of(user, challenge)?)) })
 }
 
 /// Returns where a factor's codes are to go: the address or number of the profile if none is named.

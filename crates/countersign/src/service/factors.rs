@@ -257,7 +257,7 @@ pub async fn pending_uri(
 }
 
 /// A factor drawn for a person, before it is enrolled.
-struct NewFactor {
+pub(super) struct NewFactor {
     id: FactorId,
     label: Label,
     proof: Proof,
@@ -265,7 +265,7 @@ struct NewFactor {
 }
 
 impl NewFactor {
-    fn draw(app: &App, asker: &Asker, user: UserId, enrolment: &Enrolment) -> Result<Self> {
+    pub(super) fn draw(app: &App, asker: &Asker, user: UserId, enrolment: &Enrolment) -> Result<Self> {
         let mut rng = rand::rng();
         let id = FactorId::generate(asker.call.now, &mut rng);
         let secret = OtpSecret::generate(&mut rng);
@@ -280,11 +280,11 @@ impl NewFactor {
         Ok(Self { id, label, proof, secret })
     }
 
-    fn parts(&self) -> (FactorId, Label, Proof) {
+    pub(super) fn parts(&self) -> (FactorId, Label, Proof) {
         (self.id, self.label.clone(), self.proof.clone())
     }
 
-    fn shown(&self, organisation: &Organisation, user: &User) -> Result<Enrolled> {
+    pub(super) fn shown(&self, organisation: &Organisation, user: &User) -> Result<Enrolled> {
         let uri = otpauth::key_uri(issuer(organisation), account(user), &self.proof, &self.secret);
         let shown = Shown::Key { secret: self.secret.to_base32(), uri: uri.ok_or(Refusal::NoQrCode)? };
         Ok(Enrolled { factor: user.factor(self.id)?.clone(), shown })

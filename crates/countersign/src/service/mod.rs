@@ -1,5 +1,6 @@
 //! The use cases: one function each, a screen at most, one change each.
 
+pub mod asked;
 pub mod audit;
 pub mod challenges;
 pub mod client_assertions;
@@ -16,6 +17,7 @@ pub mod setup;
 mod short_codes;
 pub mod sign_in;
 pub mod signatures;
+pub mod sole;
 pub mod ticket;
 pub mod tokens;
 pub mod users;

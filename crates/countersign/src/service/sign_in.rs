@@ -421,7 +421,7 @@ pub async fn accept_invitation(app: &App, call: Call, token: &str, password: &st
         .await
 }
 
-async fn asker_of(app: &App, token: &SecondStepToken, call: Call) -> Result<Asker> {
+pub(super) async fn asker_of(app: &App, token: &SecondStepToken, call: Call) -> Result<Asker> {
     let organisation = app.store.organisation(token.organisation).await?;
     let organisation = organisation.ok_or(Error::Refused(Refusal::TokenGone))?;
     // The first factor was right, so the person acts for themselves; what this allows, the open login decides.
@@ -429,7 +429,7 @@ async fn asker_of(app: &App, token: &SecondStepToken, call: Call) -> Result<Aske
     Ok(Asker { organisation, call: Call { actor: Actor::User(token.user), rank, ..call } })
 }
 
-fn granted(app: &App, asker: &Asker, user: User, session: &Session) -> Result<Grant> {
+pub(super) fn granted(app: &App, asker: &Asker, user: User, session: &Session) -> Result<Grant> {
     Ok(Grant::Tokens { pair: tokens(app, asker, &user, session)?, user: Box::new(user) })
 }
 
@@ -457,7 +457,9 @@ pub(super) fn own_names(user: &User) -> Vec<&str> {
 }
 
 /// Runs a use case to its end even if the one who asked goes away.
-async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+pub(super) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
     match tokio::spawn(work).await {
         Ok(outcome) => outcome,
         Err(error) => Err(Error::Internal(format!("sign in: {error}"))),

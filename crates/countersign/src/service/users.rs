@@ -7,7 +7,7 @@ use crate::{
     store::{Page, Sorting, UserFilter},
 };
 use countersign_core::{
-    Handle, Organisation, OrganisationId, Secret, User, UserId,
+    Handle, Kind, Organisation, OrganisationId, Secret, User, UserId,
     password::NewPassword,
     profile::Email,
     user::{NewUser, UserPatch},
@@ -119,11 +119,19 @@ pub async fn switch_off_mfa(app: &App, asker: &Asker, handle: &Handle) -> Result
     app.change(asker, handle, |user, with| user.switch_off_mfa(with.policy, with.call)).await
 }
 
-/// Deletes all of a person's factors, codes, locks and sessions.
-pub async fn reset(app: &App, asker: &Asker, handle: &Handle) -> Result<User> {
-    app.change(asker, handle, |user, with| {
-        user.reset(with.policy, with.call)?;
+/// Deletes all of a person's factors, codes, locks and sessions; or the factors of one kind.
+pub async fn reset(app: &App, asker: &Asker, handle: &Handle, kind: Option<Kind>) -> Result<User> {
+    app.change(asker, handle, move |user, with| {
+        match kind {
+            None => user.reset(with.policy, with.call)?,
+            Some(kind) => user.reset_kind(kind, with.policy, with.call)?,
+        }
         Ok(user.clone())
     })
     .await
+}
+
+/// Ends all of a person's sessions and open sign-ins.
+pub async fn sign_out(app: &App, asker: &Asker, handle: &Handle) -> Result<()> {
+    app.change(asker, handle, |user, with| user.sign_out_everywhere(with.call)).await
 }

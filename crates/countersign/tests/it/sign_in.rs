@@ -510,6 +510,59 @@ async fn a_password_locks_apart_from_second_factors_and_comes_back() {
     assert_eq!(alice.sign_in(PASSWORD).await.error(), "mfa_required");
 }
 
+#[tokio::test]
+async fn a_locked_password_is_shown_and_unlocked_where_that_is_asked_for() {
+    let app = TestApp::start().await;
+    let (alice, root) = (app.user("alice").with_password().await, app.root());
+    for _ in 0..10 {
+        alice.sign_in(ANOTHER_PASSWORD).await;
+    }
+    let unlock = async |body: Value| {
+        app.post(&alice.path("/unlock")).by(&root).json(body).await.expect_ok()["passwordLocked"].clone()
+    };
+
+    let methods_only = unlock(json!({})).await;
+    expect_oauth(alice.sign_in(PASSWORD).await, 400, "invalid_grant");
+    let with_password = unlock(json!({ "methods": [], "password": true })).await;
+
+    assert_eq!((methods_only, with_password), (json!(true), json!(false)));
+    assert_eq!(app.count("alice", "password.unlocked").await, 1);
+    alice.sign_in(PASSWORD).await.expect_ok();
+}
+
+#[tokio::test]
+async fn staff_end_all_sessions_and_open_sign_ins() {
+    let app = TestApp::start().await;
+    let alice = app.user("alice").with_password().await;
+    let tokens = alice.sign_in(PASSWORD).await.expect_ok();
+
+    app.delete(&alice.path("/sessions")).by(&app.root()).await.expect(204);
+    app.delete(&alice.path("/sessions")).by(&app.root()).await.expect(204);
+
+    app.get("/v1/me").by(&bearer(&tokens)).await.expect_problem(401, "invalid_token");
+    expect_oauth(refresh(&app, &tokens.text("refresh_token")).await, 400, "invalid_grant");
+    assert_eq!(app.count("alice", "session.revoked").await, 1);
+}
+
+#[tokio::test]
+async fn one_kind_of_factor_is_reset_and_the_others_stay() {
+    let app = TestApp::start().await;
+    let (alice, root) = (app.user("alice").with_totp().await, app.root());
+    let seed = json!({ "type": "hotp", "secret": "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ" });
+    app.post(&alice.path("/factors")).by(&root).json(seed).await.expect_created();
+
+    let reset = json!({ "type": "totp" });
+    app.post(&alice.path("/reset")).by(&root).json(reset).await.expect_ok();
+
+    let left = app.get(&alice.path("/factors")).by(&root).await.expect_ok();
+    let kinds: Vec<&Value> =
+        left["items"].as_array().expect("items").iter().map(|one| &one["type"]).collect();
+    assert_eq!(kinds, ["hotp"]);
+    assert_eq!(app.count("alice", "factor.reset").await, 1);
+    let recovery = app.post(&alice.path("/reset")).by(&root).json(json!({ "type": "recovery" })).await;
+    recovery.expect_problem(400, "invalid_value");
+}
+
 /// Everything of an answer that somebody could tell others by.
 fn looks(answer: &Answer) -> (u16, String, BTreeMap<String, String>) {
     let headers = answer.headers.iter().filter(|(name, _)| *name != "x-request-id");

@@ -21,6 +21,9 @@ pub struct LocksView {
     items: Vec<LockView>,
     /// Consecutive failures over all methods; at 100 everything is locked until unlocked.
     failures: u32,
+    /// Whether the password is locked now.
+    #[serde(rename = "passwordLocked")]
+    password_locked: bool,
 }
 
 /// One method's state.
@@ -55,7 +58,11 @@ impl LocksView {
                 },
             }
         };
-        Self { items: Method::ALL.into_iter().map(view).collect(), failures: user.locks.failures() }
+        Self {
+            items: Method::ALL.into_iter().map(view).collect(),
+            failures: user.locks.failures(),
+            password_locked: user.is_password_locked(now),
+        }
     }
 }
 
@@ -65,6 +72,8 @@ impl LocksView {
 pub struct UnlockBody {
     /// The methods; all if left out.
     methods: Option<Vec<String>>,
+    /// Whether to unlock the password, too.
+    password: Option<bool>,
 }
 
 /// Shows what is locked.
@@ -99,6 +108,7 @@ pub async fn unlock(
         None => Method::ALL.to_vec(),
         Some(names) => names.iter().enumerate().map(parse).collect::<Result<_, _>>()?,
     };
-    let user = locks::unlock(&app, &who.asker, &handle(&user)?, methods).await?;
+    let password = body.password.unwrap_or_default();
+    let user = locks::unlock(&app, &who.asker, &handle(&user)?, methods, password).await?;
     Ok(Json::ok(LocksView::new(&user, who.asker.call.now)))
 }

@@ -8,13 +8,13 @@ use super::{
     },
     locks::LocksView,
     recovery::{NewRecoveryCodes, RecoveryStatus},
-    users::UserView,
+    users::{ResetBody, UserView},
 };
 use crate::{
     http::{
         SharedApp,
         caller::Myself,
-        extract::{Body, Json, Segments},
+        extract::{Body, Json, OptionalBody, Segments},
         problem::Problem,
     },
     service::{factors, recovery, sign_in, users},
@@ -199,13 +199,17 @@ pub async fn locks(me: Myself, State(app): State<SharedApp>) -> Result<Json<Lock
     Ok(Json::ok(LocksView::new(&user, me.asker.call.now)))
 }
 
-/// Deletes all of one's own factors, codes and sessions, this one too.
+/// Deletes all of one's own factors, codes and sessions, this one too; or the factors of one kind.
 #[utoipa::path(
     post, path = "/v1/me/reset", tag = "me", security(("token" = ["self"])),
-    responses((status = 200, body = UserView)),
+    request_body = Option<ResetBody>, responses((status = 200, body = UserView)),
 )]
-pub async fn reset(me: Myself, State(app): State<SharedApp>) -> Result<Json<UserView>, Problem> {
-    let user = users::reset(&app, &me.asker, &me.handle()).await?;
+pub async fn reset(
+    me: Myself,
+    State(app): State<SharedApp>,
+    OptionalBody(body): OptionalBody<ResetBody>,
+) -> Result<Json<UserView>, Problem> {
+    let user = users::reset(&app, &me.asker, &me.handle(), body.kind()?).await?;
     Ok(Json::ok(UserView::new(&user, me.asker.call.now)))
 }
 

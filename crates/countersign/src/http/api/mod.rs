@@ -96,6 +96,7 @@ pub fn router(baseline: bool) -> OpenApiRouter<Web> {
         .routes(routes!(users::list, users::create))
         .routes(routes!(users::get, users::update, users::delete))
         .routes(routes!(users::reset))
+        .routes(routes!(users::sign_out))
         .routes(routes!(factors::list, factors::enrol))
         .routes(routes!(factors::get, factors::update, factors::delete))
         .routes(routes!(factors::activate))

@@ -5,7 +5,7 @@ use crate::{
     http::{
         SharedApp,
         caller::{May, permit},
-        extract::{Body, Json, Parameters, Segments, handle},
+        extract::{Body, Json, OptionalBody, Parameters, Segments, handle},
         problem::Problem,
     },
     service::users,
@@ -13,7 +13,7 @@ use crate::{
 };
 use axum::extract::State;
 use countersign_core::{
-    Attributes, Locale, Method, Role, Timestamp, User, UserId,
+    Attributes, Kind, Locale, Method, Role, Timestamp, User, UserId,
     profile::{Description, DisplayName, Email, Phone, Username, matching_key},
     refusal::Invalid,
     role::Roles,
@@ -323,19 +323,57 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Deletes all of a person's factors, codes, locks and sessions, so they can enrol anew.
+/// What to reset.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResetBody {
+    /// Only the factors of this kind: `totp`, `hotp`, `email`, `sms` or `voice`.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+impl ResetBody {
+    /// Returns the kind of factor; `None` for everything.
+    pub fn kind(&self) -> Result<Option<Kind>, Invalid> {
+        let kind = self.kind.as_deref().map(|kind| Kind::parse("type", kind)).transpose()?;
+        match kind {
+            Some(Kind::Recovery | Kind::Emergency) => {
+                Err(Invalid::new("type", "codes are replaced or revoked; expected a kind of factor"))
+            }
+            kind => Ok(kind),
+        }
+    }
+}
+
+/// Deletes all of a person's factors, codes, locks and sessions, or the factors of one kind, so they can enrol anew.
 #[utoipa::path(
     post, path = "/v1/users/{user}/reset", tag = "users", security(("token" = ["factors:write"])),
     params(("user" = String, Path, description = "id, number or username")),
-    responses((status = 200, body = UserView)),
+    request_body = Option<ResetBody>, responses((status = 200, body = UserView)),
 )]
 pub async fn reset(
     who: May<permit::WriteFactors>,
     State(app): State<SharedApp>,
     Segments(user): Segments<String>,
+    OptionalBody(body): OptionalBody<ResetBody>,
 ) -> Result<Json<UserView>, Problem> {
-    let user = users::reset(&app, &who.asker, &handle(&user)?).await?;
+    let user = users::reset(&app, &who.asker, &handle(&user)?, body.kind()?).await?;
     Ok(Json::ok(UserView::new(&user, who.asker.call.now)))
+}
+
+/// Ends all of a person's sessions and open sign-ins.
+#[utoipa::path(
+    delete, path = "/v1/users/{user}/sessions", tag = "users", security(("token" = ["factors:write"])),
+    params(("user" = String, Path, description = "id, number or username")),
+    responses((status = 204)),
+)]
+pub async fn sign_out(
+    who: May<permit::WriteFactors>,
+    State(app): State<SharedApp>,
+    Segments(user): Segments<String>,
+) -> Result<StatusCode, Problem> {
+    users::sign_out(&app, &who.asker, &handle(&user)?).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 fn roles(names: &[String]) -> Result<Roles, Invalid> {
