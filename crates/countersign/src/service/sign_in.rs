@@ -7,8 +7,7 @@
 use super::{
     challenges::{self, Sent},
     factors::{self, Enrolled, Enrolment},
-    organisations,
-    short_codes,
+    organisations, short_codes,
     ticket::Ticket,
     tokens::{Issued, SecondStepToken},
 };
