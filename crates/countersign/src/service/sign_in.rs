@@ -95,7 +95,8 @@ pub enum Grant {
 pub struct Way {
     /// The kind of code.
     pub kind: Kind,
-    /// The factor and what its person calls it; a recovery or emergency code is none.
+    /// The factor and what its person calls it; a recovery or emergency code is none, and the key behind a link that was
+    /// mailed is not one yet.
     pub factor: Option<(FactorId, Label)>,
     /// Where codes are sent, if they are.
     pub destination: Option<Destination>,
@@ -114,7 +115,7 @@ pub async fn by_password(app: &Arc<App>, call: Call, credentials: Credentials) -
     let app = Arc::clone(app);
     to_the_end(async move {
         let password = password::normalised(credentials.password.expose());
-        let found = find(&app, &credentials).await?;
+        let found = find(&app, &credentials.organisation, &credentials.username).await?;
         let Some((organisation, id)) = found else { return refuse_unknown(&app, password).await };
 
         let asker = Asker { organisation, call };
@@ -182,19 +183,24 @@ fn ways(user: &User, policy: &Policy, now: Timestamp) -> Vec<Way> {
     let recovery = user.recovery.as_ref().is_some_and(|codes| codes.remaining() > 0);
     let emergency = user.emergency.as_ref().is_some_and(|code| code.is_good(now));
     factors
+        .chain(stand_in(Kind::Totp, !user.has_active_factor() && user.open_enrolment_link(now)))
         .chain(stand_in(Kind::Recovery, recovery))
         .chain(stand_in(Kind::Emergency, emergency))
         .filter(|way| policy.allows(way.kind))
         .collect()
 }
 
-async fn find(app: &App, credentials: &Credentials) -> Result<Option<(Arc<Organisation>, UserId)>> {
-    let typed = &credentials.username;
-    let found = match organisation(app, &credentials.organisation).await? {
+/// Finds whom somebody means by a username or an address.
+pub(super) async fn find(
+    app: &App,
+    place: &Where,
+    typed: &str,
+) -> Result<Option<(Arc<Organisation>, UserId)>> {
+    let found = match organisation(app, place).await? {
         Some(organisation) => find_in(app, organisation, typed).await?,
         None => None,
     };
-    match (&found, &credentials.organisation) {
+    match (&found, place) {
         (None, Where::Anywhere { .. }) => find_anywhere(app, typed).await,
         _ => Ok(found),
     }
