@@ -60,7 +60,7 @@ impl Unit {
     /// Returns the largest unit in which a life is a whole number.
     fn of(life: Duration) -> Self {
         let units = [Self::Days, Self::Hours];
-        units.into_iter().find(|unit| life.as_secs() % unit.seconds() == 0).unwrap_or(Self::Minutes)
+        units.into_iter().find(|unit| life.as_secs().is_multiple_of(unit.seconds())).unwrap_or(Self::Minutes)
     }
 }
 

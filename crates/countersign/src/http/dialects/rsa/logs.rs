@@ -17,7 +17,10 @@ use countersign_core::{
 use http::Uri;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    time::Duration,
+};
 
 /// The most entries of a page, and how many there are if nothing is said.
 const PAGE: u64 = 100;
@@ -173,10 +176,10 @@ impl Names {
             let subject = if let Subject::User(id) = event.subject { Some(id) } else { None };
             let actor = if let Actor::User(id) = event.actor { Some(id) } else { None };
             for id in subject.into_iter().chain(actor) {
-                if !names.contains_key(&id) {
+                if let Entry::Vacant(unknown) = names.entry(id) {
                     // Who is gone is still known by the id.
                     let user = app.store.user(asker.organisation.id, id).await?;
-                    names.insert(id, user.map_or(id.to_string(), |user| user.username.to_string()));
+                    unknown.insert(user.map_or(id.to_string(), |user| user.username.to_string()));
                 }
             }
         }
@@ -228,7 +231,7 @@ fn administration_entry(numbered: &Numbered, names: &Names, asker: &Asker, mount
         "targetObject1Type": kind,
         "targetObject2Id": event.factor,
         "targetObject2Name": events::method(event),
-        "targetObject2Type": event.factor.map(|_| "Authenticator"),
+        "targetObject2Type": events::method(event).map(|_| "Authenticator"),
     })
 }
 
