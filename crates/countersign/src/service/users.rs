@@ -7,8 +7,9 @@ use crate::{
     store::{Page, UserFilter},
 };
 use countersign_core::{
-    Handle, Kind, Secret, User, UserId,
+    Handle, Kind, OrganisationId, Refusal, Secret, Timestamp, User, UserId,
     password::NewPassword,
+    profile::matching_key,
     user::{NewUser, UserPatch},
 };
 
@@ -54,6 +55,53 @@ pub async fn update(app: &App, asker: &Asker, handle: &Handle, patch: UserPatch)
         Ok(user.clone())
     })
     .await
+}
+
+/// Overwrites a person by what `edit` makes of them, unlocks them and ends their sessions where that is asked for.
+pub async fn overwrite(
+    app: &App,
+    asker: &Asker,
+    handle: &Handle,
+    edit: impl Fn(&User, Timestamp) -> Result<UserPatch, Refusal> + Send + 'static,
+    unlock: bool,
+    sign_out: bool,
+) -> Result<User> {
+    app.change(asker, handle, move |user, with| {
+        let patch = edit(user, with.call.now)?;
+        user.update(patch, with.call)?;
+        if unlock {
+            user.unlock_everything(with.call)?;
+        }
+        if sign_out {
+            user.sign_out_everywhere(with.call)?;
+        }
+        Ok(user.clone())
+    })
+    .await
+}
+
+/// Returns the person a username, or else an e-mail address, names.
+pub async fn named(app: &App, organisation: OrganisationId, name: &str) -> Result<Option<UserId>> {
+    match app.store.find(organisation, &Handle::Username(matching_key(name))).await? {
+        None if name.contains('@') => app.store.find(organisation, &Handle::email(name)).await,
+        found => Ok(found),
+    }
+}
+
+/// Returns everybody, by number; `None` if that is more than so many.
+pub async fn all(app: &App, asker: &Asker, most: usize) -> Result<Option<Vec<User>>> {
+    const PAGE: usize = 200;
+    let mut people = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = list(app, asker, &UserFilter::All, after.as_deref(), PAGE).await?;
+        people.extend(page.items);
+        match page.next {
+            _ if people.len() > most => return Ok(None),
+            None => return Ok(Some(people)),
+            next => after = next,
+        }
+    }
 }
 
 /// Deletes a person. Their audit trail stays.
