@@ -301,19 +301,21 @@ impl User {
         Ok(challenge)
     }
 
-    /// Ends the challenge of a factor: there is a newer one, or the factor is gone.
+    /// Ends the challenge of a factor, and the link to set it up: there is a newer one, or the factor is gone.
     pub(crate) fn end_challenge_of(&mut self, factor: FactorId, call: &Call) {
         if let Some(place) = self.challenges.iter().position(|challenge| challenge.factor == factor) {
             let ended = self.challenges.remove(place);
             self.withdraw(ended.delivery, call);
         }
+        self.end_enrolment_of(factor, call);
     }
 
-    /// Ends all challenges: the factors are gone, or the person is switched off.
+    /// Ends all challenges and the open enrolment: the factors are gone, or the person is switched off.
     pub(crate) fn end_challenges(&mut self, call: &Call) {
         for ended in std::mem::take(&mut self.challenges) {
             self.withdraw(ended.delivery, call);
         }
+        self.end_enrolment(call);
     }
 
     /// Compares the first code of a factor that waits for it.

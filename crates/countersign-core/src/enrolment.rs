@@ -15,8 +15,10 @@ use crate::{
     policy::Policy,
     profile::Label,
     refusal::Refusal,
+    time::Timestamp,
     user::{Status, User},
 };
+use std::time::Duration;
 
 /// Seals the secret of one factor of one person.
 pub fn seal_secret(
@@ -68,16 +70,30 @@ impl User {
         call: &Call,
     ) -> Result<(), Refusal> {
         self.check_managed_by(call)?;
+        self.await_first_code(id, label, proof, policy.enrolment_life(), policy, call).map(drop)
+    }
+
+    /// Adds a factor that waits for its first code, for a caller whose right to do so was checked; returns how long it
+    /// waits.
+    pub(crate) fn await_first_code(
+        &mut self,
+        id: FactorId,
+        label: Label,
+        proof: Proof,
+        life: Duration,
+        policy: &Policy,
+        call: &Call,
+    ) -> Result<Timestamp, Refusal> {
         self.drop_expired_factors(call);
         self.make_room_for_pending(call);
         self.check_room_for(proof.kind(), policy)?;
 
+        let (expires_at, created_at) = (call.now.after(life), call.now);
         let note = Note::new(Action::FactorEnrolled).factor(id).kind(proof.kind());
-        let expires_at = call.now.after(policy.enrolment_life());
         let state = Pending { expires_at, failures: 0, ticket: None };
-        self.factors.push(Factor::Pending(Held { id, label, created_at: call.now, proof, state }));
+        self.factors.push(Factor::Pending(Held { id, label, created_at, proof, state }));
         self.record(call, note);
-        Ok(())
+        Ok(expires_at)
     }
 
     /// Brings in a factor whose seed is known already, ready for use. Nobody chooses their own seed (ASVS 5.0 6.4.6).
@@ -178,10 +194,22 @@ impl User {
         self.factors[place] = Factor::Active(held.activate(call.now));
         self.mfa_enabled = true;
         self.record(call, Note::new(Action::FactorActivated).factor(id).kind(kind));
+        self.end_enrolment_of(id, call);
         if let Some(ticket) = ticket {
             self.replace_all_but(id, ticket.recovery, call);
         }
         self.notify(Notice::FactorAdded, Some(kind.name()), changed.as_slice(), call);
+    }
+
+    /// Activates a factor whose first code was just found right; one that is in use stays.
+    pub(crate) fn put_proved_in_use(&mut self, id: FactorId, call: &Call) {
+        let waiting = self.factors.iter().enumerate().find_map(|(place, factor)| match factor {
+            Factor::Pending(held) if held.id == id => Some((place, held.clone())),
+            _ => None,
+        });
+        if let Some((place, held)) = waiting {
+            self.put_in_use(place, held, call);
+        }
     }
 
     /// The right code, but too late: another one can be sent.

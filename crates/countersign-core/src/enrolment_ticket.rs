@@ -194,6 +194,7 @@ impl User {
         for factor in &gone {
             let note = Note::new(Action::FactorDeleted).factor(factor.id()).kind(factor.kind());
             self.record(call, note.reason("replaced"));
+            self.end_enrolment_of(factor.id(), call);
             if !matches!(factor, Factor::Pending(_)) {
                 self.notify(Notice::FactorRemoved, Some(factor.kind().name()), &[], call);
             }

@@ -89,6 +89,14 @@ actions! {
     FactorDeleted = "factor.deleted",
     /// A HOTP factor's counter was found again.
     FactorResynchronised = "factor.resynchronised",
+    /// A link to set up an authenticator app was mailed.
+    EnrolmentLinkSent = "enrolment.link_sent",
+    /// A code to set up an authenticator app was issued.
+    EnrolmentCodeIssued = "enrolment.code_issued",
+    /// The code was right; the page to set up the app is open.
+    EnrolmentCodeAccepted = "enrolment.code_accepted",
+    /// The code was wrong.
+    EnrolmentCodeRejected = "enrolment.code_rejected",
     /// A code was sent.
     ChallengeSent = "challenge.sent",
     /// A message that could not be delivered is sent again.

@@ -74,6 +74,10 @@ pub enum Purpose {
     RefreshToken,
     /// The keyed hash in an invitation.
     Invitation,
+    /// The keyed hash in a link to set up an authenticator app.
+    EnrolmentLink,
+    /// The keyed hash of an enrolment code.
+    EnrolmentCode,
     /// The keyed hash of a ticket that a factor is activated with.
     EnrolmentTicket,
     /// The keyed hash in a short token for the second step of a sign-in.
@@ -98,6 +102,8 @@ impl Purpose {
             Self::Destination => "destination",
             Self::RefreshToken => "refresh-token",
             Self::Invitation => "invitation",
+            Self::EnrolmentLink => "enrolment-link",
+            Self::EnrolmentCode => "enrolment-code",
             Self::EnrolmentTicket => "enrolment-ticket",
             Self::LoginTicket => "login-ticket",
             Self::ClientSecret => "client-secret",

@@ -13,6 +13,8 @@ pub mod client;
 pub mod delivery;
 pub mod destination;
 pub mod enrolment;
+pub mod enrolment_code;
+pub mod enrolment_link;
 pub mod enrolment_ticket;
 pub mod event;
 pub mod factor;

@@ -98,6 +98,12 @@ pub enum Words {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ip: Option<String>,
     },
+    /// A link to set up an authenticator app.
+    EnrolmentLink {
+        /// Where it leads. Whoever has it may set up the app.
+        #[serde(with = "exposed")]
+        url: Secret<String>,
+    },
     /// An operator tries the channel.
     Test,
 }
@@ -172,11 +178,12 @@ impl Notice {
 }
 
 impl Words {
-    /// Returns what kind of message this is: `code`, `test` or the notice's name.
+    /// Returns what kind of message this is: `code`, `enrolment_link`, `test` or the notice's name.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Code { .. } => "code",
             Self::Notice { what, .. } => what.name(),
+            Self::EnrolmentLink { .. } => "enrolment_link",
             Self::Test => "test",
         }
     }

@@ -87,6 +87,9 @@ pub enum Refusal {
     /// Only a dead letter whose time has not run out is sent again.
     #[error("the delivery is {0}; only failed ones whose time has not run out are sent again")]
     NotRetriable(&'static str),
+    /// The person has an authenticator app already.
+    #[error("the person has an active authenticator app or token already")]
+    AlreadyEnrolled,
     /// The person is disabled.
     #[error("the person is disabled")]
     UserDisabled,

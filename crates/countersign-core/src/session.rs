@@ -175,6 +175,7 @@ impl User {
     /// Tells whether there is anything a second step could be proved with.
     pub(crate) fn has_second_factor(&self, policy: &Policy, now: Timestamp) -> bool {
         self.active_factors().any(|held| policy.allows(held.proof.kind()))
+            || (policy.allows(Kind::Totp) && self.open_enrolment_link(now))
             || (policy.allows(Kind::Recovery)
                 && self.recovery.as_ref().is_some_and(|codes| codes.remaining() > 0))
             || (policy.allows(Kind::Emergency)
@@ -182,6 +183,9 @@ impl User {
     }
 
     /// Decides the second step of a sign-in. Accepting uses up code and login in one change.
+    ///
+    /// The first code from the key behind an open link is accepted, too, and activates it: who has it read the mail and
+    /// knows the password.
     pub fn second_step(
         &mut self,
         login: LoginId,

@@ -4,6 +4,7 @@ use crate::{
     attributes::Attributes,
     challenge::Challenge,
     destination::Destination,
+    enrolment_link::OpenEnrolment,
     event::{Action, Call, ChainHead, Journal, Note, Record, Subject},
     factor::{Active, Factor, Held, Kind, Proof, emergency::EmergencyCode, recovery::RecoveryCodes},
     id::{DeliveryId, FactorId, OrganisationId, UserId},
@@ -80,6 +81,9 @@ pub struct User {
     /// The codes that were sent and are waited for, one a factor at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub challenges: Vec<Challenge>,
+    /// The link or code by which they set up an authenticator app without being signed in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enrolment: Option<OpenEnrolment>,
     /// When codes were sent, by method.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) sent: BTreeMap<Method, SendLog>,
@@ -246,6 +250,7 @@ impl User {
             mfa_enabled: false,
             factors: Vec::new(),
             challenges: Vec::new(),
+            enrolment: None,
             sent: BTreeMap::new(),
             locks: Locks::default(),
             recovery: None,
@@ -464,7 +469,7 @@ impl User {
     }
 
     /// Returns the name the person is greeted by.
-    pub(crate) fn greeting(&self) -> &str {
+    pub fn greeting(&self) -> &str {
         self.display_name.as_ref().map_or(self.username.as_str(), DisplayName::as_str)
     }
 
@@ -500,8 +505,10 @@ impl User {
         if themselves && self.status == Status::Disabled {
             return Err(Refusal::UserDisabled);
         }
+        // Nor does a stolen password come before the person who was sent a link to set up their first one.
+        let is_guarded = self.has_active_factor() || self.open_enrolment_link(call.now);
         // A staff role is no way around this: who acts on themselves by it proves no more.
-        if (themselves || self.is_actor(call)) && self.has_active_factor() && !call.rank.has_second_factor() {
+        if (themselves || self.is_actor(call)) && is_guarded && !call.rank.has_second_factor() {
             return Err(Refusal::SecondFactorNeeded);
         }
         call.rank.check_act_on(self.roles.highest())

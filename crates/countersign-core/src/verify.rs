@@ -8,7 +8,7 @@ use crate::{
     challenge::Answer,
     enrolment::check,
     event::{Action, Actor, Call, Note},
-    factor::{Active, Held, Kind, otp::Check, recovery::Found},
+    factor::{Active, Held, Kind, Pending, otp::Check, recovery::Found},
     id::{ChallengeId, FactorId, LoginId},
     keyring::{Binding, KeyError, Keyring, Purpose, Tag},
     lock::{Method, Until},
@@ -170,8 +170,8 @@ impl User {
         if self.status == Status::Disabled {
             return Ok(self.reject_disabled(call));
         }
-        let target = self.narrowed(attempt, policy, call);
-        let Some((method, kind)) = self.method_of(target, policy) else {
+        let target = self.narrowed(login, attempt, policy, call);
+        let Some((method, kind)) = self.method_of(login, target, policy, call.now) else {
             if let Target::Challenge(_) = target {
                 // A newer code ended it, or its factor is gone.
                 self.record(call, Note::new(Action::VerifyRejected).reason("expired"));
@@ -186,6 +186,7 @@ impl User {
         }
         Ok(match self.find(login, attempt, target, policy, keys, call)? {
             Match::Otp { factor, kind, moving_factor } => {
+                self.put_proved_in_use(factor, call);
                 self.burn_factor(factor, moving_factor, call);
                 self.accept(Some(factor), kind, call)
             }
@@ -226,12 +227,12 @@ impl User {
     /// So a lock on one method leaves the other open, and a mistyped one-time password costs no try at the recovery
     /// codes. Where both are left, a failure counts under the one-time passwords: they are fewer, so who guesses
     /// guesses at those.
-    fn narrowed(&self, attempt: &Attempt, policy: &Policy, call: &Call) -> Target {
+    fn narrowed(&self, login: Option<LoginId>, attempt: &Attempt, policy: &Policy, call: &Call) -> Target {
         if attempt.target != Target::Any {
             return attempt.target;
         }
         let recovery = self.recovery.as_ref().filter(|_| policy.allows(Kind::Recovery));
-        let has_otp = self.method_of(Target::AnyOtp, policy).is_some();
+        let has_otp = self.method_of(login, Target::AnyOtp, policy, call.now).is_some();
         let is_locked = |method| self.locks.is_locked(method, call.now).is_some();
         match recovery {
             Some(_) if !has_otp => Target::Kind(Kind::Recovery),
@@ -250,7 +251,18 @@ impl User {
     }
 
     /// Returns the method an attempt counts under and its kind if that is known, or `None` if there is nothing to try.
-    fn method_of(&self, target: Target, policy: &Policy) -> Option<(Method, Option<Kind>)> {
+    fn method_of(
+        &self,
+        login: Option<LoginId>,
+        target: Target,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Option<(Method, Option<Kind>)> {
+        let behind_link = || self.key_behind_link(login, target, policy, now).map(|_| counted(Kind::Totp));
+        self.method_in_use(target, policy).or_else(behind_link)
+    }
+
+    fn method_in_use(&self, target: Target, policy: &Policy) -> Option<(Method, Option<Kind>)> {
         let usable = |held: &&Held<Active>| policy.allows(held.proof.kind());
         match target {
             Target::AnyOtp | Target::Any => {
@@ -286,8 +298,13 @@ impl User {
             Target::Kind(Kind::Recovery) => self.find_recovery(attempt, keys),
             Target::Kind(Kind::Emergency) => Ok(self.find_emergency(&attempt.code, keys, call)?),
             target => match self.find_otp(&attempt.code, target, policy, keys, call)? {
-                Match::Wrong if target == Target::Any => self.find_recovery(attempt, keys),
-                Match::Wrong => Ok(self.find_challenged(login, attempt, keys, call)?),
+                Match::Wrong => {
+                    match self.find_behind_link(login, &attempt.code, target, policy, keys, call)? {
+                        Match::Wrong if target == Target::Any => self.find_recovery(attempt, keys),
+                        Match::Wrong => Ok(self.find_challenged(login, attempt, keys, call)?),
+                        found => Ok(found),
+                    }
+                }
                 found => Ok(found),
             },
         }
@@ -325,6 +342,48 @@ impl User {
             }
         }
         Ok(best)
+    }
+
+    /// Tries a code against the key behind an open link.
+    fn find_behind_link(
+        &self,
+        login: Option<LoginId>,
+        code: &Code,
+        target: Target,
+        policy: &Policy,
+        keys: &impl Keyring,
+        call: &Call,
+    ) -> Result<Match, KeyError> {
+        let held = self.key_behind_link(login, target, policy, call.now);
+        let Some((held, sealed)) = held.and_then(|held| Some((held, held.proof.secret()?))) else {
+            return Ok(Match::Wrong);
+        };
+        let secret = self.open_secret(held.id, sealed, keys)?;
+        Ok(match check(&held.proof, &secret, code, policy, call) {
+            Check::Fresh(moving_factor) => {
+                Match::Otp { factor: held.id, kind: held.proof.kind(), moving_factor }
+            }
+            Check::Used | Check::Wrong => Match::Wrong,
+        })
+    }
+
+    /// Returns the factor behind an open link if a target covers it. It finishes a sign-in and proves nothing else.
+    fn key_behind_link(
+        &self,
+        login: Option<LoginId>,
+        target: Target,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Option<&Held<Pending>> {
+        login?;
+        let held = self.factor_behind_link(self.enrolment.as_ref()?.factor, policy, now)?;
+        let is_meant = match target {
+            Target::AnyOtp | Target::Any => true,
+            Target::Kind(kind) => kind == held.proof.kind(),
+            Target::Factor(id) => id == held.id,
+            Target::Challenge(_) => false,
+        };
+        is_meant.then_some(held)
     }
 
     fn find_challenged(

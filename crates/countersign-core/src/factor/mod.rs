@@ -143,6 +143,15 @@ impl Proof {
         }
     }
 
+    /// Returns how many digits its codes have; a code that is sent has as many as all of those.
+    pub const fn digits(&self) -> Option<u8> {
+        match self {
+            Self::Totp(totp) => Some(totp.digits),
+            Self::Hotp(hotp) => Some(hotp.digits),
+            Self::Sent(_) => None,
+        }
+    }
+
     /// Returns the sealed secret that codes are computed from; a code that is sent has none.
     pub const fn secret(&self) -> Option<&Sealed> {
         match self {
@@ -298,6 +307,14 @@ impl Factor {
             Self::Pending(_) => None,
             Self::Active(held) => Some(&held.state),
             Self::Disabled(held) => Some(&held.state.active),
+        }
+    }
+
+    /// Returns until when it waits for its first code, if it does.
+    pub const fn expires_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Pending(held) => Some(held.state.expires_at),
+            Self::Active(_) | Self::Disabled(_) => None,
         }
     }
 

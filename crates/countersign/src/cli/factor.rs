@@ -59,7 +59,8 @@ enum Command {
     Show(Which),
     /// Enrol an app (shows a QR code to scan), an address or a number (sends a code), then ask for the first code
     #[command(after_help = "Examples:\n  countersign factor enrol ada --label 'Work phone'\n  \
-                            countersign factor enrol ada --type sms --to +4915112345678")]
+                            countersign factor enrol ada --type sms --to +4915112345678\n  \
+                            countersign factor enrol ada --link")]
     Enrol {
         /// Username, number or id
         user: String,
@@ -75,6 +76,8 @@ enum Command {
         /// Do not ask for the first code; the person enters it elsewhere
         #[arg(long)]
         no_activate: bool,
+        #[command(flatten)]
+        elsewhere: Elsewhere,
     },
     /// Activate a factor with its first code
     #[command(after_help = "Example: countersign factor activate ada 'Work phone'")]
@@ -123,6 +126,23 @@ enum Command {
         #[arg(long = "code", num_args = 2, value_names = ["FIRST", "SECOND"])]
         codes: Option<Vec<String>>,
     },
+}
+
+/// How a person sets up an app themselves, on a page of the server.
+#[derive(Debug, clap::Args)]
+struct Elsewhere {
+    /// Mail the person a link to a page on which they set up an app
+    #[arg(long, conflicts_with_all = ["kind", "to", "label", "no_activate", "code"])]
+    link: bool,
+    /// With --link: what they prove their identity with so far stops working at once
+    #[arg(long, requires = "link")]
+    replace: bool,
+    /// Issue a code to tell them, which opens that page
+    #[arg(long, conflicts_with_all = ["kind", "to", "label", "no_activate"])]
+    code: bool,
+    /// With --code: how long it works; an hour when left out
+    #[arg(long, value_name = "MINUTES", requires = "code", value_parser = clap::value_parser!(u16).range(1..=1440))]
+    minutes: Option<u16>,
 }
 
 /// Which factor of whom.
@@ -189,7 +209,19 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         Command::Show(which) => {
             screen.one(FIELDS, &api.get(&which.path(api, &[]).await?.as_strs()).await?, json)
         }
-        Command::Enrol { user, kind, to, label, no_activate } => {
+        Command::Enrol { user, elsewhere, .. } if elsewhere.link => {
+            let path = ["v1", "users", &user, "enrolment-links"];
+            let sent = api.post(&path, json!({"replace": elsewhere.replace})).await?;
+            if json { screen.json(&sent) } else { screen.print(&screen.done(&link_text(&sent))) }
+        }
+        Command::Enrol { user, elsewhere, .. } if elsewhere.code => {
+            let body = elsewhere
+                .minutes
+                .map_or_else(|| json!({}), |minutes| json!({"expiresInSeconds": u32::from(minutes) * 60}));
+            let issued = api.post(&["v1", "users", &user, "enrolment-code"], body).await?;
+            if json { screen.json(&issued) } else { screen.print(&code_text(screen, &issued)) }
+        }
+        Command::Enrol { user, kind, to, label, no_activate, .. } => {
             let mut body = json!({"type": kind});
             if let Some(to) = to {
                 body["destination"] = to.into();
@@ -294,6 +326,25 @@ pub(super) fn enrolment_text(screen: Screen, enrolment: &Value) -> String {
 pub(super) fn grouped(secret: &str) -> String {
     let characters: Vec<char> = plain(secret).chars().collect();
     characters.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join(" ")
+}
+
+/// Says where a link went, and how long it is good.
+fn link_text(sent: &Value) -> String {
+    let left = time_left(sent, "/expiresAt").map_or_else(|| "a while".to_owned(), span);
+    format!("a link is on its way to {}; it is good for {left}", plain(text(sent, "/destination")))
+}
+
+/// Lays out what to tell somebody on the phone.
+fn code_text(screen: Screen, issued: &Value) -> String {
+    let left = time_left(issued, "/expiresAt").map_or_else(|| "a while".to_owned(), span);
+    let code: Vec<char> = plain(text(issued, "/code")).chars().collect();
+    let groups: Vec<String> = code.chunks(3).map(|group| group.iter().collect()).collect();
+    let pairs = [
+        ("Page", plain(text(issued, "/page"))),
+        ("Code", groups.join(" ")),
+        ("Works", format!("once, within {left}, and shows only now")),
+    ];
+    screen.pairs(&pairs)
 }
 
 /// Asks for the first code until it is right, the person gives up, or the server says that it is enough.

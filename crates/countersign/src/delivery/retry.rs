@@ -16,7 +16,7 @@ const LONGEST_OF_NOTICES: Duration = Duration::from_secs(15 * 60);
 pub fn pause(attempts: u32, letter: &Letter) -> Duration {
     let longest = match letter.words {
         Words::Notice { .. } => LONGEST_OF_NOTICES,
-        Words::Code { .. } | Words::Test => LONGEST,
+        Words::Code { .. } | Words::EnrolmentLink { .. } | Words::Test => LONGEST,
     };
     let doubled = FIRST.saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1)));
     doubled.min(longest).mul_f64(rand::rng().random_range(0.75..1.25))

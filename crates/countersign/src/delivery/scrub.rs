@@ -36,10 +36,17 @@ fn secrets(letter: &Letter) -> Vec<String> {
     let to = letter.to.full();
     let mut secrets =
         vec![to.to_owned(), to.replace('@', "%40"), to.replace('+', "%2B"), to.replace('+', "")];
-    if let Words::Code { code, .. } = &letter.words {
-        secrets.push(code.expose().clone());
+    match &letter.words {
+        Words::Code { code, .. } => secrets.push(code.expose().clone()),
+        Words::EnrolmentLink { url } => secrets.extend(pieces_of_link(url.expose())),
+        Words::Notice { .. } | Words::Test => {}
     }
     secrets
+}
+
+/// Returns a link, and the token in it by itself: a mail server may quote either.
+fn pieces_of_link(url: &str) -> impl Iterator<Item = String> {
+    [Some(url), url.split_once("token=").map(|(_, token)| token)].into_iter().flatten().map(str::to_owned)
 }
 
 /// Returns the digits of the code and those of the number, of which no piece is to be shown.

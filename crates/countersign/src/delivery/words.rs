@@ -91,8 +91,8 @@ impl Templates {
     }
 
     fn voice(&self, page: &Given, letter: &Letter, language: &Language) -> Result<Written> {
-        if matches!(letter.words, Words::Notice { .. }) {
-            return Err(Error::Internal("write a call: notices are not spoken".into()));
+        if matches!(letter.words, Words::Notice { .. } | Words::EnrolmentLink { .. }) {
+            return Err(Error::Internal("write a call: notices and links are not spoken".into()));
         }
         let text = facts::one_line(&self.render(layout::VOICE, page)?);
         Ok(Written::Voice { text: text.into(), language: language.voice_for(&letter.locale) })
@@ -125,6 +125,7 @@ impl Templates {
 const fn kind(words: &Words) -> &'static str {
     match words {
         Words::Code { .. } => "code",
+        Words::EnrolmentLink { .. } => "link",
         Words::Notice { .. } => "notice",
         Words::Test => "test",
     }
@@ -141,7 +142,7 @@ fn name(words: &Words) -> &'static str {
             Notice::RecoverySignIn if is_emergency(concerns.as_deref()) => "emergency_sign_in",
             _ => what.name(),
         },
-        Words::Test => "test",
+        Words::EnrolmentLink { .. } | Words::Test => words.name(),
     }
 }
 

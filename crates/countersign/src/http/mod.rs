@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod caller;
+mod console;
 pub mod dialects;
 pub mod extract;
 pub mod forwarded;
@@ -84,6 +85,7 @@ pub fn routes(web: Web) -> Router {
     let (api, description) = api::router(web.app.config.server.baseline).split_for_parts();
     let body_limit = DefaultBodyLimit::max(web.app.config.server.body_bytes);
     api.merge(openapi::router(openapi::complete(description)))
+        .merge(console::router())
         .merge(dialects::router(&web))
         .fallback(request::not_found)
         .method_not_allowed_fallback(request::method_not_allowed)

@@ -227,6 +227,7 @@ impl From<Refusal> for Problem {
             Refusal::ChallengeUsed => Self::new(S::CONFLICT, "challenge_used", detail),
             Refusal::Locked(..) => Self::new(S::CONFLICT, "method_locked", detail),
             Refusal::NoProvider(_) => Self::new(S::CONFLICT, "channel_not_configured", detail),
+            Refusal::AlreadyEnrolled => Self::new(S::CONFLICT, "already_enrolled", detail),
             Refusal::UserDisabled => Self::new(S::CONFLICT, "user_disabled", detail),
             Refusal::LastOwner => Self::new(S::CONFLICT, "last_owner", detail),
             Refusal::Taken(member) => Error::Conflict(member).into(),

@@ -291,11 +291,11 @@ impl NewFactor {
     }
 }
 
-fn issuer(organisation: &Organisation) -> &str {
+pub(super) fn issuer(organisation: &Organisation) -> &str {
     organisation.name.as_str()
 }
 
-fn account(user: &User) -> &str {
+pub(super) fn account(user: &User) -> &str {
     user.username.as_str()
 }
 

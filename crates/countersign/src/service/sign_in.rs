@@ -75,7 +75,8 @@ pub enum Grant {
 pub struct Way {
     /// The kind of code.
     pub kind: Kind,
-    /// The factor and what its person calls it; a recovery or emergency code is none.
+    /// The factor and what its person calls it; a recovery or emergency code is none, and the key behind a link that was
+    /// mailed is not one yet.
     pub factor: Option<(FactorId, Label)>,
     /// Where codes are sent, if they are.
     pub destination: Option<Destination>,
@@ -94,7 +95,7 @@ pub async fn by_password(app: &Arc<App>, call: Call, credentials: Credentials) -
     let app = Arc::clone(app);
     to_the_end(async move {
         let password = password::normalised(credentials.password.expose());
-        let found = find(&app, &credentials).await?;
+        let found = find(&app, credentials.organisation.as_deref(), &credentials.username).await?;
         let Some((organisation, id)) = found else { return refuse_unknown(&app, password).await };
 
         let asker = Asker { organisation, call };
@@ -162,17 +163,20 @@ fn ways(user: &User, policy: &Policy, now: Timestamp) -> Vec<Way> {
     let recovery = user.recovery.as_ref().is_some_and(|codes| codes.remaining() > 0);
     let emergency = user.emergency.as_ref().is_some_and(|code| code.is_good(now));
     factors
+        .chain(stand_in(Kind::Totp, !user.has_active_factor() && user.open_enrolment_link(now)))
         .chain(stand_in(Kind::Recovery, recovery))
         .chain(stand_in(Kind::Emergency, emergency))
         .filter(|way| policy.allows(way.kind))
         .collect()
 }
 
-async fn find(app: &App, credentials: &Credentials) -> Result<Option<(Arc<Organisation>, UserId)>> {
-    let Some(organisation) = organisation(app, credentials.organisation.as_deref()).await? else {
-        return Ok(None);
-    };
-    let typed = &credentials.username;
+/// Finds whom somebody means by a username or an address, in the organisation they name or else in the first.
+pub(super) async fn find(
+    app: &App,
+    named: Option<&str>,
+    typed: &str,
+) -> Result<Option<(Arc<Organisation>, UserId)>> {
+    let Some(organisation) = organisation(app, named).await? else { return Ok(None) };
     let by_name = app.store.find(organisation.id, &Handle::Username(matching_key(typed))).await?;
     let id = match by_name {
         None if typed.contains('@') => app.store.find(organisation.id, &Handle::email(typed)).await?,

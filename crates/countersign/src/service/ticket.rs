@@ -1,7 +1,7 @@
 //! Tickets: tokens that are a keyed hash of what they stand for, so that nothing secret has to be stored.
 //!
-//! Refresh tokens and invitations are tickets. What a ticket names must also stand in the person's document: a ticket
-//! whose session or invitation is gone opens nothing.
+//! Refresh tokens, invitations and enrolment links are tickets. What a ticket names must also stand in the person's
+//! document: a ticket whose session, invitation or waiting factor is gone opens nothing.
 
 use countersign_core::{
     Keyring, OrganisationId, Secret, UserId,
@@ -22,9 +22,9 @@ pub struct Ticket {
     pub organisation: OrganisationId,
     /// The person.
     pub user: UserId,
-    /// The session or invitation.
+    /// The session, the invitation, or the factor an enrolment link sets up.
     pub item: Uuid,
-    /// The session's generation; 0 for an invitation.
+    /// The session's generation; 0 for the others.
     pub generation: u32,
 }
 
@@ -70,6 +70,7 @@ const fn prefix(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::RefreshToken => "csr_",
         Purpose::Invitation => "csi_",
+        Purpose::EnrolmentLink => "csl_",
         _ => "cst_",
     }
 }

@@ -10,6 +10,7 @@ mod delivery;
 mod description;
 mod dialects;
 mod disconnect;
+mod enrolment_page;
 mod errors_deny;
 mod http_providers;
 mod ladder;

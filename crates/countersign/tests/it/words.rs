@@ -40,6 +40,10 @@ fn code(purpose: CodePurpose) -> Words {
     Words::Code { code: Secret::new("123456".into()), purpose }
 }
 
+fn link() -> Words {
+    Words::EnrolmentLink { url: Secret::new("https://mfa.example.com/enrol?token=csl_aGVsbG8".into()) }
+}
+
 fn notice(what: Notice) -> Words {
     about(what, "totp")
 }
@@ -58,7 +62,8 @@ fn everything(channel: Channel) -> Vec<Words> {
         }
         _ => vec![notice(*what)],
     });
-    codes.chain(notices).chain([Words::Test]).collect()
+    let link = (channel == Channel::Mail).then(link);
+    codes.chain(notices).chain(link).chain([Words::Test]).collect()
 }
 
 fn mail(written: Written) -> (String, String, String) {
@@ -152,11 +157,13 @@ fn a_mail_keeps_its_code_out_of_the_subject_and_loads_nothing() {
     let templates = built_in();
     for language in LANGUAGES {
         for words in everything(Channel::Mail) {
+            let links = usize::from(matches!(words, Words::EnrolmentLink { .. }));
             let (subject, text, html) =
                 mail(write(&templates, &letter(Channel::Mail, language, words)).expect("written"));
 
             assert!(!subject.contains("123456") && !subject.contains('\n'), "{subject}");
-            assert!(!html.contains("src=") && !html.contains("url(") && !html.contains("href"), "{html}");
+            assert!(!html.contains("src=") && !html.contains("url("), "{html}");
+            assert_eq!(html.matches("href").count(), links, "{html}");
             assert!(!text.contains("\n\n\n"), "{text}");
         }
     }
@@ -427,7 +434,10 @@ fn operators_change_single_strings_and_whole_layouts() {
     let own = Overrides::with(&[
         ("de.toml", "[sign_in]\nsms = \"{{ product }}-PIN: {{ code }}\"\n"),
         ("de-AT.toml", "[sign_in]\nsms = \"Servus! {{ code }}\"\n"),
-        ("mail.txt", "{% if kind == \"code\" %}{{ code }}{% else %}{{ words.subject }}{% endif %}"),
+        (
+            "mail.txt",
+            "{% if kind == \"code\" %}{{ code }}{% else %}{{ words.subject }}{% endif %}{{ url | default }}",
+        ),
         (".hidden", "not ours"),
     ]);
 
@@ -547,6 +557,11 @@ fn a_slip_in_an_operators_words_stops_the_start_by_file_and_line() {
             "de.toml",
             "[factor_added]\nwhat = '<img src=\"//x.example/a.png\">'",
             "try words ~/de.toml, line 2, factor_added.what: the HTML loads something from elsewhere (factor_added by mail in de)",
+        ),
+        (
+            "mail.txt",
+            "{% if kind == \"code\" %}{{ code }}{% else %}{{ words.subject }}{% endif %}",
+            "try words ~/mail.txt: the text lacks the link (enrolment_link by mail in ar)",
         ),
         (
             "mail.txt",

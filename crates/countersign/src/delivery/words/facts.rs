@@ -14,6 +14,7 @@ pub(super) type Given = BTreeMap<&'static str, Value>;
 pub(super) struct Facts {
     shared: Given,
     code: Option<String>,
+    url: Option<String>,
     digits: String,
     direction: &'static str,
     tag: String,
@@ -36,6 +37,7 @@ impl Facts {
                 ("time", time(letter.at).into()),
             ]),
             code: None,
+            url: None,
             digits: String::new(),
             direction: if language.is_right_to_left() { "rtl" } else { "ltr" },
             tag: language.tag.clone(),
@@ -59,6 +61,12 @@ impl Facts {
                 facts.shared.insert("method", method.into());
                 facts.shared.insert("ip", one_line(ip.as_deref().unwrap_or_default()).into());
             }
+            Words::EnrolmentLink { url } => {
+                facts.url = Some(url.expose().clone());
+                facts.shared.insert("hours", hours(letter, now).into());
+                let life = render(&language.strings["link.life"], &facts.shared)?;
+                facts.shared.insert("life", life.into());
+            }
             Words::Test => {}
         }
         Ok(facts)
@@ -80,6 +88,9 @@ impl Facts {
         let mut given = self.shared.clone();
         if let Some(code) = &self.code {
             given.insert("code", code.as_str().into());
+        }
+        if let Some(url) = &self.url {
+            given.insert("url", url.as_str().into());
         }
         given.insert("direction", self.direction.into());
         given.insert("language", self.tag.as_str().into());
@@ -132,6 +143,14 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Returns how many whole minutes a code is still good for; the last one is counted as a whole one, too.
 fn minutes(letter: &Letter, now: Timestamp) -> u64 {
     ((now.until(letter.expires_at) + GRACE).as_secs() / 60).max(1)
+}
+
+/// What an hour may lack and still be said: a link that leaves within minutes is good for a day.
+const GRACE_OF_LINKS: Duration = Duration::from_secs(300);
+
+/// Returns how many whole hours a link is still good for; the last one is counted as a whole one, too.
+fn hours(letter: &Letter, now: Timestamp) -> u64 {
+    ((now.until(letter.expires_at) + GRACE_OF_LINKS).as_secs() / 3600).max(1)
 }
 
 #[cfg(test)]

@@ -20,11 +20,12 @@ const BUILT_IN: [(&str, &str); 5] = [
 ];
 
 /// Everything that strings and layouts can be given.
-const FACTS: [&str; 15] = [
+const FACTS: [&str; 17] = [
     "clock",
     "code",
     "digits",
     "direction",
+    "hours",
     "ip",
     "kind",
     "language",
@@ -35,6 +36,7 @@ const FACTS: [&str; 15] = [
     "name",
     "product",
     "time",
+    "url",
     "words",
 ];
 

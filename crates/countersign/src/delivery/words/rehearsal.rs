@@ -43,6 +43,9 @@ fn check_page(templates: &Templates) -> Result<()> {
     }
 }
 
+/// A link that a message may have, because it is what the message brings.
+const LINK: &str = "https://mfa.example.com/enrol?token=csl_kJ7-zQ_x";
+
 /// Returns everything that is said on a channel.
 fn scripts(channel: Channel) -> Vec<Words> {
     let mut scripts = vec![Words::Test];
@@ -57,6 +60,9 @@ fn scripts(channel: Channel) -> Vec<Words> {
             }
             scripts.push(Words::Notice { what, concerns: None, ip: None });
         }
+    }
+    if channel == Channel::Mail {
+        scripts.push(Words::EnrolmentLink { url: Secret::new(LINK.to_owned()) });
     }
     scripts
 }
@@ -86,7 +92,7 @@ fn try_letter(templates: &Templates, letter: &Letter) -> Result<()> {
         _ => None,
     };
     for part in parts(&written, code.is_some()) {
-        if let Some(fault) = part.faults(code.is_some()).find(|fault| fault.is_in(part.text, code)) {
+        if let Some(fault) = part.faults(kind(&letter.words)).find(|fault| fault.is_in(part.text, code)) {
             let place = to_blame(templates, letter, &part, |text| fault.is_in(text, code), fault)?;
             return Err(refused(format!("{place}: {}", fault.of(part.name))));
         }
@@ -132,7 +138,8 @@ impl<'a> Part<'a> {
     }
 
     /// Returns what may be wrong with it.
-    fn faults(&self, has_code: bool) -> impl Iterator<Item = Fault> {
+    fn faults(&self, kind: &str) -> impl Iterator<Item = Fault> {
+        let (has_code, has_link) = (kind == "code", kind == "link");
         let is_page = self.layout == layout::MAIL_HTML;
         let of_code = match self.layout {
             layout::MAIL_SUBJECT => Fault::ShowsCode,
@@ -141,7 +148,9 @@ impl<'a> Part<'a> {
         };
         let of_all = [Some(Fault::Empty), is_page.then_some(Fault::Loads)];
         let of_codes = [Some(of_code), Some(Fault::Link)].into_iter().filter(move |_| has_code);
-        of_all.into_iter().chain(of_codes).flatten()
+        let of_link = if self.layout == layout::MAIL_SUBJECT { Fault::Link } else { Fault::LacksLink };
+        let of_links = has_link.then_some(Some(of_link));
+        of_all.into_iter().chain(of_codes).chain(of_links).flatten()
     }
 }
 
@@ -174,6 +183,7 @@ enum Fault {
     ShowsCode,
     SaysCodeOnce,
     Link,
+    LacksLink,
 }
 
 impl Fault {
@@ -188,6 +198,7 @@ impl Fault {
                 text.chars().filter(char::is_ascii_digit).collect::<String>().matches(code).count() < 2
             }
             Self::Link => links::has_link(text),
+            Self::LacksLink => !text.replace("&#x2f;", "/").contains(LINK),
         }
     }
 
@@ -199,6 +210,7 @@ impl Fault {
             Self::ShowsCode => format!("the {part} shows the code"),
             Self::SaysCodeOnce => format!("the {part} does not say the code twice"),
             Self::Link => format!("the {part} has a link"),
+            Self::LacksLink => format!("the {part} lacks the link"),
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod challenges;
 pub mod clients;
 pub mod deliveries;
+pub mod enrolment_links;
 pub mod factors;
 pub mod locks;
 pub mod me;
@@ -107,6 +108,8 @@ pub fn router(baseline: bool) -> OpenApiRouter<Web> {
         .routes(routes!(challenges::resend))
         .routes(routes!(recovery::status, recovery::replace))
         .routes(routes!(recovery::emergency_status, recovery::issue_emergency, recovery::revoke_emergency))
+        .routes(routes!(enrolment_links::send))
+        .routes(routes!(enrolment_links::issue_code))
         .routes(routes!(locks::list))
         .routes(routes!(locks::unlock))
         .routes(routes!(passwords::invite))
