@@ -92,7 +92,7 @@ pub(super) async fn set_password_policy(
 ) -> Result<Json<Value>, Problem> {
     check_own(&who.asker, &customer)?;
     let members: Map<String, Value> = body.json()?;
-    let edit = move |policy: &Policy| Ok(with_locks(policy, &members)?);
+    let edit = move |policy: &Policy| with_locks(policy, &members);
     let policy = organisations::change_policy(&app, &who.asker, edit).await?;
     Ok(Json::ok(shown_passwords(&policy)))
 }
