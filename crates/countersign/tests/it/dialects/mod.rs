@@ -3,3 +3,4 @@
 mod mounting;
 mod permissions;
 mod reltio;
+mod veeam;

@@ -13,14 +13,14 @@ use crate::{
         extract::{Json, Raw, Segments},
         problem::Problem,
     },
-    service::users,
+    service::users::{self, Along},
 };
 use axum::{
     extract::{RawQuery, State},
     response::Response,
 };
 use countersign_core::{
-    Attributes, Handle, Kind, Locale, Organisation, Permission, Timestamp, User, UserId,
+    Attributes, Handle, Kind, Locale, Organisation, Permission, Secret, Timestamp, User, UserId,
     profile::{DisplayName, Email, Username, matching_key},
     refusal::{Invalid, Refusal},
     role::Roles,
@@ -113,20 +113,14 @@ pub(super) async fn overwrite(
         Ok([one]) => Written::read(one, &asker.organisation)?,
         Err(_) => return Err(Problem::invalid("invalid_type", None, "expected one user")),
     };
-    if let Some(password) = &written.password {
-        users::set_password(&app, asker, &handle, password).await?;
-    }
     let keeps_tokens = query.unwrap_or_default().split('&').any(|pair| pair == "skipTokenRevocation=true");
-    let unlock = written.non_locked == Some(true);
-    let user = users::overwrite(
-        &app,
-        asker,
-        &handle,
-        move |user, now| written.patch(user, now),
-        unlock,
-        !keeps_tokens,
-    );
-    Ok(Json::ok(shown(&user.await?, asker)))
+    let along = Along {
+        password: written.password.clone().map(Secret::new),
+        unlock: written.non_locked == Some(true),
+        sign_out: !keeps_tokens,
+    };
+    let edit = move |user: &User, now| written.patch(user, now);
+    Ok(Json::ok(shown(&users::overwrite(&app, asker, &handle, edit, along).await?, asker)))
 }
 
 /// Deletes a person.
@@ -189,7 +183,7 @@ pub(super) async fn set_groups(
         members.insert("groups".into(), groups.clone());
         Ok(UserPatch { attributes: Some(keeping(Some(user), members)?), ..UserPatch::default() })
     };
-    users::overwrite(&app, &who.asker, &handle, edit, false, false).await?;
+    users::overwrite(&app, &who.asker, &handle, edit, Along::default()).await?;
     Ok(Json::ok(answer))
 }
 
