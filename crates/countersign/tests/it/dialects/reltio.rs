@@ -271,7 +271,7 @@ async fn section_3_1_details_show_what_there_is_and_what_is_verified() {
     };
     assert_eq!((nothing, pending, verified), (details(false), details(false), details(true)));
     insta::assert_snapshot!(switched_off, @r#"{"availables":["EMAIL"],"details":{"AUTHENTICATOR":{"verified":true},"EMAIL":{"verified":false}}}"#);
-    insta::assert_snapshot!(disabled, @"");
+    insta::assert_snapshot!(disabled, @r#"{"availables":[],"details":{"AUTHENTICATOR":{"verified":true}}}"#);
 }
 
 /// §3.2: the answer is what `Accept` prefers.
@@ -330,6 +330,9 @@ async fn section_3_2_the_body_means_nothing_and_the_query_everything() {
     let configuration = json!({ "status": "ENFORCE", "availables": ["EMAIL"] });
     reltio.put(&known).by(&session).json(configuration).await.expect_ok();
     reltio.put(&format!("{path}?mfatype=authenticator")).by(&session).await.expect_ok();
+    reltio.put(&known).by(&session).body("text/plain", b"[anything".to_vec()).await.expect_ok();
+    let in_body = json!({ "mfatype": "AUTHENTICATOR" });
+    reltio.put(path).by(&session).json(in_body).await.expect_error(400, "invalid_request");
     for query in ["", "?mfatype=", "?mfatype=EMAIL", "?mfatype=SMS"] {
         let answer = reltio.put(&format!("{path}{query}")).by(&session).await;
         answer.expect_error(400, "invalid_request");

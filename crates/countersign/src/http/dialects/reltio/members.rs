@@ -2,9 +2,9 @@
 
 use super::multipart;
 use crate::http::{extract::Raw, problem::Problem};
-use axum::extract::{FromRequest, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use countersign_core::{Code, Kind, refusal::Invalid};
-use http::Uri;
+use http::{Uri, request::Parts};
 use serde_json::{Map, Value};
 
 /// Named values; those of the body come before those of the query.
@@ -19,6 +19,17 @@ impl<S: Send + Sync> FromRequest<S> for Members {
         let mut members = in_body(&body)?;
         members.extend(in_form(query.as_bytes())?);
         Ok(Self(members))
+    }
+}
+
+/// The same of the query alone: the call takes a body and reads nothing in it.
+pub(super) struct QueryMembers(pub(super) Members);
+
+impl<S: Send + Sync> FromRequestParts<S> for QueryMembers {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Ok(Self(Members(in_form(parts.uri.query().unwrap_or_default().as_bytes())?)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     errors::{EXPIRED_CODE, WRONG_CODE, invalid_grant},
-    members::{Members, MfaType},
+    members::{Members, MfaType, QueryMembers},
     qr::Form,
 };
 use crate::{
@@ -72,7 +72,7 @@ pub(super) async fn associate(
     me: Myself,
     State(app): State<SharedApp>,
     headers: HeaderMap,
-    members: Members,
+    QueryMembers(members): QueryMembers,
 ) -> Result<Response, Problem> {
     members.expect_mfa_type(MfaType::Authenticator)?;
     let form = Form::preferred(&headers)?;
