@@ -3,15 +3,16 @@
 use super::sign_in;
 use crate::{
     app::{App, Asker},
-    error::Result,
+    error::{Error, Result},
     store::{Page, Sorting, UserFilter},
 };
 use countersign_core::{
-    Handle, Kind, OrganisationId, Refusal, Secret, Timestamp, User, UserId,
+    Handle, Kind, Organisation, OrganisationId, Refusal, Secret, Timestamp, User, UserId,
     password::NewPassword,
-    profile::matching_key,
+    profile::{Email, matching_key},
     user::{NewUser, UserPatch},
 };
+use std::sync::Arc;
 
 /// Creates a person.
 pub async fn create(app: &App, asker: &Asker, new: NewUser) -> Result<User> {
@@ -62,6 +63,32 @@ pub async fn people(
         None => app.store.people(organisation, filter, offset, limit).await,
         Some(sorting) => app.store.people_sorted(organisation, filter, sorting, offset, limit).await,
     }
+}
+
+/// Returns owners of the installation after the first `offset` of a list, and how many the whole list has.
+pub async fn owners(
+    app: &App,
+    filter: &UserFilter,
+    sorting: Option<Sorting>,
+    offset: u64,
+    limit: usize,
+) -> Result<(Vec<User>, u64)> {
+    app.store.owners(filter, sorting, offset, limit).await
+}
+
+/// Returns the organisation of a person anywhere in the installation.
+pub async fn organisation_of(app: &App, user: UserId) -> Result<Arc<Organisation>> {
+    let not_found = || Error::NotFound("user");
+    let organisation = app.store.organisation_of_user(user).await?.ok_or_else(not_found)?;
+    app.store.organisation(organisation).await?.ok_or_else(not_found)
+}
+
+/// Returns the person with an address: in an organisation that comes first, else in the oldest that has one.
+pub async fn find_anywhere(app: &App, prefer: OrganisationId, email: &Email) -> Result<Option<User>> {
+    let found = app.store.find_anywhere(&email.key()).await?;
+    let preferred = found.iter().find(|(organisation, _)| *organisation == prefer);
+    let Some((organisation, id)) = preferred.or_else(|| found.first()) else { return Ok(None) };
+    app.store.user(*organisation, *id).await
 }
 
 /// Changes a person's profile.

@@ -18,7 +18,7 @@ use crate::{
         asked,
         clients::issue_token,
         login_ticket::{self, LoginTicket},
-        sign_in::{self, Credentials, Grant, TokenPair},
+        sign_in::{self, Credentials, Grant, TokenPair, Where},
         tokens::SecondStepToken,
     },
 };
@@ -94,7 +94,7 @@ async fn by_password(
     members: &Members,
 ) -> Result<Response, Problem> {
     let credentials = Credentials {
-        organisation: Some(client.organisation.id.to_string()),
+        organisation: Where::Named(client.organisation.id.to_string()),
         username: members.need(&["username"])?.to_owned(),
         password: Secret::new(members.need(&["password"])?.to_owned()),
         client: Some(client.id),
