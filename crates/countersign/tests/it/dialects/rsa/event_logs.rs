@@ -89,8 +89,8 @@ async fn section_9_1_what_the_entries_say() {
     );
     assert!(unlocked["eventId"].is_i64());
     assert_eq!(verified["eventCode"], 103);
-    insta::assert_json_snapshot!("an administration entry", hide(unlocked));
-    insta::assert_json_snapshot!("a user entry", hide(verified));
+    insta::assert_json_snapshot!("administration_entry", hide(unlocked));
+    insta::assert_json_snapshot!("user_entry", hide(verified));
 }
 
 #[tokio::test]
