@@ -7,6 +7,7 @@ mod cli;
 mod crash;
 mod demo;
 mod installation;
+mod keys;
 mod messages;
 mod namespace;
 mod phone;
