@@ -192,6 +192,7 @@ impl User {
         let is_replaced = |factor: &Factor| factor.id() != id && factor.kind().method() == Method::Token;
         let gone: Vec<Factor> = self.factors.extract_if(.., |factor| is_replaced(factor)).collect();
         for factor in &gone {
+            self.end_challenge_of(factor.id(), call);
             let note = Note::new(Action::FactorDeleted).factor(factor.id()).kind(factor.kind());
             self.record(call, note.reason("replaced"));
             self.end_enrolment_of(factor.id(), call);
@@ -230,6 +231,7 @@ impl User {
     fn drop_ticketed(&mut self, call: &Call) {
         if let Some((place, held)) = self.ticketed() {
             self.factors.remove(place);
+            self.end_challenge_of(held.id, call);
             self.record(call, Note::new(Action::FactorDeleted).factor(held.id).reason("replaced"));
         }
     }

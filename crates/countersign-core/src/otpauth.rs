@@ -34,7 +34,7 @@ pub fn key_uri(issuer: &str, account: &str, proof: &Proof, secret: &OtpSecret) -
 }
 
 /// Percent-encodes everything but RFC 3986's unreserved characters. A blank is `%20`: apps show `+` as it is.
-fn percent_encode(text: &str) -> String {
+pub fn percent_encode(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             encoded.push(char::from(byte));

@@ -100,6 +100,11 @@ impl DisplayName {
     pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
         readable(field, text, NAME_LIMIT).map(Self)
     }
+
+    /// Returns the form it is matched by.
+    pub fn key(&self) -> String {
+        matching_key(&self.0)
+    }
 }
 
 impl Description {

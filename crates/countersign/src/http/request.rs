@@ -66,7 +66,10 @@ pub async fn layer(State(web): State<Web>, mut request: Request, next: Next) -> 
         now: web.app.clock.now(),
     };
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mounted = request.extensions().get::<Mounted>().cloned();
+    let mounted = request.extensions_mut().get_mut::<Mounted>().map(|mounted| {
+        mounted.request.clone_from(&info.id);
+        mounted.clone()
+    });
     let mut answer = match web.limits.check_address(info.ip) {
         Ok(()) => {
             request.extensions_mut().insert(info.clone());

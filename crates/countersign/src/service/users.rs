@@ -4,7 +4,7 @@ use super::sign_in;
 use crate::{
     app::{App, Asker},
     error::Result,
-    store::{Page, UserFilter},
+    store::{Page, Sorting, UserFilter},
 };
 use countersign_core::{
     Handle, Kind, Secret, User, UserId,
@@ -47,6 +47,22 @@ pub async fn list(
     app.store.users(asker.organisation.id, filter, after, limit).await
 }
 
+/// Returns people after the first `offset` of a list, and how many the whole list has.
+pub async fn people(
+    app: &App,
+    asker: &Asker,
+    filter: &UserFilter,
+    sorting: Option<Sorting>,
+    offset: u64,
+    limit: usize,
+) -> Result<(Vec<User>, u64)> {
+    let organisation = asker.organisation.id;
+    match sorting {
+        None => app.store.people(organisation, filter, offset, limit).await,
+        Some(sorting) => app.store.people_sorted(organisation, filter, sorting, offset, limit).await,
+    }
+}
+
 /// Changes a person's profile.
 pub async fn update(app: &App, asker: &Asker, handle: &Handle, patch: UserPatch) -> Result<User> {
     app.change(asker, handle, move |user, with| {
@@ -62,12 +78,23 @@ pub async fn delete(app: &App, asker: &Asker, handle: &Handle) -> Result<()> {
     app.remove(asker, id, |organisation, user, call| organisation.dismiss(user, call)).await
 }
 
-/// Gives somebody else another password, which ends their sessions.
-pub async fn set_password(app: &App, asker: &Asker, handle: &Handle, password: &str) -> Result<()> {
+/// Changes somebody's profile and gives them another password, which ends their sessions. `field` is what it came in.
+pub async fn update_with_password(
+    app: &App,
+    asker: &Asker,
+    handle: &Handle,
+    patch: UserPatch,
+    (field, password): (&str, &str),
+) -> Result<User> {
     let user = app.user(asker.organisation.id, handle).await?;
-    let password = NewPassword::parse("password", password, &sign_in::own_names(&user))?;
+    let password = NewPassword::parse(field, password, &sign_in::own_names(&user))?;
     let hash = app.passwords.hash(Secret::new(password.expose().to_owned())).await?;
-    app.change(asker, user.id, move |user, with| user.replace_password(hash.clone(), with.call)).await
+    app.change(asker, user.id, move |user, with| {
+        user.update(patch.clone(), with.call)?;
+        user.replace_password(hash.clone(), with.call)?;
+        Ok(user.clone())
+    })
+    .await
 }
 
 /// Switches a person's second factor off: deletes its secrets and codes, waiting ones too.

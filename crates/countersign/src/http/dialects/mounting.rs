@@ -31,6 +31,8 @@ pub struct Mounted {
     pub base: String,
     /// The path as the client wrote it, from the host on.
     pub path: String,
+    /// The id of the request, once it has one.
+    pub request: String,
 }
 
 /// Who owns what.
@@ -87,7 +89,12 @@ impl Mounts {
             *request.uri_mut() = with_path(request.uri(), &routed);
         }
         let base = self.base(&request, if placed.has_prefix { prefix } else { "" });
-        request.extensions_mut().insert(Mounted { dialect: placed.dialect, base, path });
+        request.extensions_mut().insert(Mounted {
+            dialect: placed.dialect,
+            base,
+            path,
+            request: String::new(),
+        });
         request
     }
 

@@ -48,7 +48,7 @@ pub(super) fn explain(doing: &str, error: &rusqlite::Error) -> Error {
 fn taken(error: &rusqlite::Error) -> Option<&'static str> {
     const MEMBERS: [(&str, &str); 7] = [
         ("users.username_key", "username"),
-        ("users.email_key", "email"),
+        ("users.email_key, users.organisation", "email"),
         ("users.id", "id"),
         ("organisations.slug_key", "slug"),
         ("organisations.id", "id"),

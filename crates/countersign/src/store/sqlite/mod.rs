@@ -15,6 +15,7 @@ mod memory;
 mod meta;
 mod organisations;
 mod outbox;
+mod people;
 mod readers;
 mod revocations;
 mod schema;
@@ -104,18 +105,35 @@ mod tests {
             &deliveries::READINGS,
         ];
 
-        for sql in readings.concat() {
-            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-            let nulls = vec![rusqlite::types::Null; statement.parameter_count()];
-            let steps = statement
-                .query_map(rusqlite::params_from_iter(nulls), |row| row.get::<_, String>(3))
-                .unwrap()
-                .collect::<rusqlite::Result<Vec<_>>>()
-                .unwrap();
+        for sql in readings.concat().into_iter().map(str::to_owned).chain(people::pages()) {
+            let steps = plan(&connection, &sql);
 
             assert!(steps.iter().any(|step| step.starts_with("SEARCH")), "{sql}: {steps:?}");
             let is_costly = |step: &String| step.contains("SCAN") || step.contains("TEMP B-TREE");
             assert!(!steps.iter().any(is_costly), "{sql}: {steps:?}");
         }
+    }
+
+    #[test]
+    #[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+    fn people_are_searched_and_sorted_without_their_documents() {
+        let connection = Connection::open_in_memory().unwrap();
+        schema::migrate(&connection).unwrap();
+
+        for sql in people::sorted_pages() {
+            let steps = plan(&connection, &sql);
+
+            let is_narrow = |step: &String| step.starts_with("SEARCH users USING COVERING INDEX users_names");
+            assert!(steps.iter().any(is_narrow), "{sql}: {steps:?}");
+            assert!(!steps.iter().any(|step| step.contains("SCAN")), "{sql}: {steps:?}");
+        }
+    }
+
+    #[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+    fn plan(connection: &Connection, sql: &str) -> Vec<String> {
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let nulls = vec![rusqlite::types::Null; statement.parameter_count()];
+        let steps = statement.query_map(rusqlite::params_from_iter(nulls), |row| row.get(3)).unwrap();
+        steps.collect::<rusqlite::Result<Vec<_>>>().unwrap()
     }
 }

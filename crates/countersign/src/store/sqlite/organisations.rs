@@ -205,6 +205,24 @@ pub(super) fn replace(batch: &Batch<'_>, held: Held) -> Result<()> {
     Ok(())
 }
 
+/// Counts a person in or out of an organisation.
+pub(super) fn count(batch: &Batch<'_>, organisation: OrganisationId, change: i64) -> Result<()> {
+    let mut statement =
+        batch.prepare_cached("UPDATE organisations SET people = people + ?2 WHERE id = ?1")?;
+    statement.execute(params![organisation.uuid().into_bytes(), change])?;
+    Ok(())
+}
+
+/// Returns how many people an organisation has.
+pub(super) fn people(connection: &Connection, organisation: OrganisationId) -> Result<u64> {
+    let mut statement = connection.prepare_cached(PEOPLE)?;
+    let people: Option<i64> =
+        statement.query_row([organisation.uuid().into_bytes()], |row| row.get(0)).optional()?;
+    Ok(people.and_then(|people| u64::try_from(people).ok()).unwrap_or_default())
+}
+
+const PEOPLE: &str = "SELECT people FROM organisations WHERE id = ?1";
+
 /// Makes the index of clients say what the document says.
 fn list_clients(batch: &Batch<'_>, organisation: &Organisation, before: &BTreeSet<ClientId>) -> Result<()> {
     let now = clients_of(organisation);
@@ -221,4 +239,4 @@ fn list_clients(batch: &Batch<'_>, organisation: &Organisation, before: &BTreeSe
 
 /// The statements that find and list organisations, for the test of their plans.
 #[cfg(test)]
-pub(super) const READINGS: [&str; 4] = [SELECT_BY_ID, SELECT_BY_SLUG, SELECT_BY_CLIENT, LIST];
+pub(super) const READINGS: [&str; 5] = [SELECT_BY_ID, SELECT_BY_SLUG, SELECT_BY_CLIENT, LIST, PEOPLE];

@@ -17,6 +17,7 @@ struct Migration {
 const MIGRATIONS: &[Migration] = &[
     Migration { name: "0001_documents", sql: include_str!("migrations/0001_documents.sql") },
     Migration { name: "0002_outbox", sql: include_str!("migrations/0002_outbox.sql") },
+    Migration { name: "0003_people", sql: include_str!("migrations/0003_people.sql") },
 ];
 
 impl Migration {
@@ -93,4 +94,32 @@ fn apply(connection: &Connection, number: i64, migration: &Migration) -> Result<
         params![number, migration.name, migration.checksum()],
     )?;
     Ok(transaction.commit()?)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_people_of_an_older_installation_are_counted() {
+        let connection = Connection::open_in_memory().unwrap();
+        for migration in &MIGRATIONS[..2] {
+            connection.execute_batch(migration.sql).unwrap();
+        }
+        connection
+            .execute_batch(
+                "INSERT INTO organisations (id, slug_key, version, body) VALUES (x'0a', 'a', 1, x''), (x'0b', 'b', 1, x'');
+                 INSERT INTO users (id, organisation, number, username_key, role, is_active, mfa_enabled,
+                     locked_methods, version, updated_at, body)
+                 VALUES (x'01', x'0b', 1000, 'ada', 0, 1, 0, 0, 1, 0, x''), (x'02', x'0b', 1001, 'bob', 0, 1, 0, 0, 1, 0, x'')",
+            )
+            .unwrap();
+
+        connection.execute_batch(MIGRATIONS[2].sql).unwrap();
+
+        let mut statement = connection.prepare("SELECT people FROM organisations ORDER BY id").unwrap();
+        let people = statement.query_map([], |row| row.get(0)).unwrap();
+        assert_eq!(people.collect::<rusqlite::Result<Vec<i64>>>().unwrap(), [0, 2]);
+    }
 }

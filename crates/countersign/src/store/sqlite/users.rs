@@ -11,7 +11,7 @@ use crate::{
     store::{IndexColumns, Page, UserFilter},
 };
 use countersign_core::{Handle, Organisation, OrganisationId, Refusal, User, UserId, user::Status};
-use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params, params, types::Value};
 use uuid::Uuid;
 
 impl Sqlite {
@@ -120,6 +120,7 @@ pub(super) fn create(
 
     // First, because it may find a name taken and then nothing else may have been written.
     insert(batch, &user, audit::newest_after(batch, &records, None))?;
+    organisations::count(batch, organisation, 1)?;
     audit::append(batch, &records, None)?;
     messages.post(batch)?;
     organisations::replace(batch, held)?;
@@ -137,6 +138,7 @@ fn remove(
     dismiss(&mut from.organisation, &held.user)?;
 
     delete(batch, held.pk, held.version)?;
+    organisations::count(batch, organisation, -1)?;
     audit::keep_departed(batch, organisation, id, held.audit_row)?;
     organisations::replace(batch, from)
 }
@@ -150,7 +152,8 @@ macro_rules! select {
 
 macro_rules! held {
     () => {
-        "pk, version, audit_row, username_key, email_key, role, is_active, mfa_enabled, locked_methods, body"
+        "pk, version, audit_row, username_key, email_key, given_key, family_key, role, is_active, mfa_enabled,
+         locked_methods, body"
     };
 }
 
@@ -202,18 +205,20 @@ fn load(connection: &Connection, organisation: OrganisationId, handle: &Handle) 
         let columns = IndexColumns {
             username_key: row.get(3)?,
             email_key: row.get(4)?,
-            role: row.get(5)?,
-            is_active: row.get(6)?,
-            mfa_enabled: row.get(7)?,
-            locked_methods: row.get(8)?,
+            given_key: row.get(5)?,
+            family_key: row.get(6)?,
+            role: row.get(7)?,
+            is_active: row.get(8)?,
+            mfa_enabled: row.get(9)?,
+            locked_methods: row.get(10)?,
         };
-        let user = read(row, 9)?;
+        let user = read(row, 11)?;
         Ok(Held { pk: row.get(0)?, version: row.get(1)?, audit_row: row.get(2)?, columns, user })
     })
 }
 
 /// Reads the document of a row. One that cannot be read is an error, never somebody who is not there.
-fn read(row: &Row<'_>, column: usize) -> Result<User> {
+pub(super) fn read(row: &Row<'_>, column: usize) -> Result<User> {
     Ok(User::from_json(row.get_ref(column)?.as_bytes()?)?)
 }
 
@@ -265,8 +270,9 @@ fn rewrite_with_columns(
 ) -> Result<bool> {
     let mut statement = batch.prepare_cached(
         "UPDATE users SET version = version + 1, audit_row = :audit_row, updated_at = :updated_at, body = :body,
-             username_key = :username_key, email_key = :email_key, role = :role, is_active = :is_active,
-             mfa_enabled = :mfa_enabled, locked_methods = :locked_methods
+             username_key = :username_key, email_key = :email_key, given_key = :given_key,
+             family_key = :family_key, role = :role, is_active = :is_active, mfa_enabled = :mfa_enabled,
+             locked_methods = :locked_methods
          WHERE pk = :pk AND version = :version RETURNING version",
     )?;
     let parameters = named_params! {
@@ -277,6 +283,8 @@ fn rewrite_with_columns(
         ":body": user.to_json(),
         ":username_key": columns.username_key,
         ":email_key": columns.email_key,
+        ":given_key": columns.given_key,
+        ":family_key": columns.family_key,
         ":role": columns.role,
         ":is_active": columns.is_active,
         ":mfa_enabled": columns.mfa_enabled,
@@ -288,10 +296,10 @@ fn rewrite_with_columns(
 fn insert(batch: &Batch<'_>, user: &User, audit_row: Option<i64>) -> Result<()> {
     let columns = IndexColumns::of(user);
     let mut statement = batch.prepare_cached(
-        "INSERT INTO users (id, organisation, number, username_key, email_key, role, is_active, mfa_enabled,
-             locked_methods, version, audit_row, updated_at, body)
-         VALUES (:id, :organisation, :number, :username_key, :email_key, :role, :is_active, :mfa_enabled,
-             :locked_methods, 1, :audit_row, :updated_at, :body)",
+        "INSERT INTO users (id, organisation, number, username_key, email_key, given_key, family_key, role,
+             is_active, mfa_enabled, locked_methods, version, audit_row, updated_at, body)
+         VALUES (:id, :organisation, :number, :username_key, :email_key, :given_key, :family_key, :role,
+             :is_active, :mfa_enabled, :locked_methods, 1, :audit_row, :updated_at, :body)",
     )?;
     statement.execute(named_params! {
         ":id": user.id.uuid().into_bytes(),
@@ -299,6 +307,8 @@ fn insert(batch: &Batch<'_>, user: &User, audit_row: Option<i64>) -> Result<()> 
         ":number": i64::try_from(user.number).ok(),
         ":username_key": columns.username_key,
         ":email_key": columns.email_key,
+        ":given_key": columns.given_key,
+        ":family_key": columns.family_key,
         ":role": columns.role,
         ":is_active": columns.is_active,
         ":mfa_enabled": columns.mfa_enabled,
@@ -342,21 +352,39 @@ fn list(
         Some(Cursor::Number(number)) => number,
         Some(_) => return Err(Cursor::unknown()),
     };
-    let (sql, wanted) = match filter {
-        UserFilter::All | UserFilter::UsernamePrefix(_) => (LIST_ALL, 0),
-        UserFilter::Status(status) => (LIST_BY_STATUS, u8::from(*status == Status::Active)),
-        UserFilter::MfaEnabled(is_on) => (LIST_BY_MFA, u8::from(*is_on)),
-        UserFilter::Role(role) => (LIST_BY_ROLE, *role as u8),
-        UserFilter::Locked(method) => (LIST_LOCKED, method.bit()),
+    let sql = match filter {
+        UserFilter::All | UserFilter::UsernamePrefix(_) => LIST_ALL,
+        UserFilter::Status(_) => LIST_BY_STATUS,
+        UserFilter::MfaEnabled(_) => LIST_BY_MFA,
+        UserFilter::Role(_) => LIST_BY_ROLE,
+        UserFilter::Locked(_) => LIST_LOCKED,
+        UserFilter::Username(_) => LIST_NAMED,
+        UserFilter::EmailContains(_) => LIST_BY_EMAIL_PART,
+        UserFilter::NameContains(_) => LIST_BY_NAME_PART,
     };
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows =
-        statement.query(params![organisation.uuid().into_bytes(), wanted, after, rows_for(limit)])?;
+        statement.query(params![organisation.uuid().into_bytes(), wanted(filter), after, rows_for(limit)])?;
     let mut users = Vec::new();
     while let Some(row) = rows.next()? {
         users.push((Cursor::Number(row.get(0)?), read(row, 1)?));
     }
     Ok(page(users, limit))
+}
+
+/// Returns what a filter compares with.
+pub(super) fn wanted(filter: &UserFilter) -> Value {
+    match filter {
+        UserFilter::All => Value::Null,
+        UserFilter::Status(status) => i64::from(*status == Status::Active).into(),
+        UserFilter::MfaEnabled(is_on) => i64::from(*is_on).into(),
+        UserFilter::Role(role) => (*role as i64).into(),
+        UserFilter::Locked(method) => i64::from(method.bit()).into(),
+        UserFilter::UsernamePrefix(text)
+        | UserFilter::Username(text)
+        | UserFilter::EmailContains(text)
+        | UserFilter::NameContains(text) => text.clone().into(),
+    }
 }
 
 const LIST_ALL: &str = "SELECT number, body FROM users
@@ -370,6 +398,15 @@ const LIST_BY_ROLE: &str = "SELECT number, body FROM users
 // Few people are locked at a time, and the bits stand in the index: the test of a bit reads no document.
 const LIST_LOCKED: &str = "SELECT number, body FROM users
     WHERE organisation = ?1 AND locked_methods <> 0 AND locked_methods & ?2 <> 0 AND number > ?3
+    ORDER BY number LIMIT ?4";
+const LIST_NAMED: &str = "SELECT number, body FROM users
+    WHERE organisation = ?1 AND username_key = ?2 AND number > ?3 LIMIT ?4";
+// The names stand in the index: no document is read but of those who are found.
+const LIST_BY_EMAIL_PART: &str = "SELECT number, body FROM users INDEXED BY users_names
+    WHERE organisation = ?1 AND number > ?3 AND instr(email_key, ?2) > 0 ORDER BY number LIMIT ?4";
+const LIST_BY_NAME_PART: &str = "SELECT number, body FROM users INDEXED BY users_names
+    WHERE organisation = ?1 AND number > ?3
+        AND (instr(email_key, ?2) > 0 OR instr(given_key, ?2) > 0 OR instr(family_key, ?2) > 0)
     ORDER BY number LIMIT ?4";
 
 fn list_by_username(
@@ -436,7 +473,7 @@ const LIST_BY_PK: &str = "SELECT pk, body FROM users WHERE pk > ?1 ORDER BY pk L
 
 /// The statements that find and list people, for the test of their plans.
 #[cfg(test)]
-pub(super) const READINGS: [&str; 17] = [
+pub(super) const READINGS: [&str; 20] = [
     LOAD.id,
     LOAD.number,
     LOAD.username,
@@ -450,6 +487,9 @@ pub(super) const READINGS: [&str; 17] = [
     LIST_BY_MFA,
     LIST_BY_ROLE,
     LIST_LOCKED,
+    LIST_NAMED,
+    LIST_BY_EMAIL_PART,
+    LIST_BY_NAME_PART,
     LIST_FROM_USERNAME,
     LIST_AFTER_USERNAME,
     NEWEST_AUDIT_ROW,

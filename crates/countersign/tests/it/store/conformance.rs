@@ -6,7 +6,7 @@ use super::{
 };
 use countersign::{
     error::{Error, Result},
-    store::{AuditFilter, Checkpoint, Page, Store, UserFilter},
+    store::{AuditFilter, Checkpoint, Page, SortKey, Sorting, Store, UserFilter},
 };
 use countersign_core::{
     Action, ClientId, Handle, Method, OrganisationId, Refusal, Role, User, UserId,
@@ -14,9 +14,9 @@ use countersign_core::{
     client::{NewClient, StoredSecret},
     event::{ChainHead, Event, Subject},
     keyring::{KeyId, TAG_BYTES, Tag},
-    profile::DisplayName,
+    profile::{DisplayName, matching_key},
     role::Roles,
-    user::{Status, UserPatch},
+    user::{NewUser, Status, UserPatch},
 };
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -39,6 +39,15 @@ macro_rules! conformance {
             people_are_listed_by_their_second_step,
             people_are_listed_by_their_highest_role,
             people_are_listed_by_locked_method,
+            a_person_is_listed_by_their_exact_username,
+            people_are_searched_by_a_part_of_their_address,
+            people_are_searched_by_a_part_of_their_names,
+            people_are_counted_and_listed_from_an_offset,
+            everybody_is_counted_as_they_come_and_go,
+            a_searched_list_is_sorted_as_asked,
+            a_list_with_an_order_of_its_own_is_not_sorted,
+            owners_are_found_in_every_organisation,
+            an_address_is_found_in_every_organisation,
             a_cursor_that_is_not_of_this_list_is_refused,
             a_removed_person_is_gone_and_their_events_stay,
             a_refused_removal_removes_nobody,
@@ -360,6 +369,218 @@ pub(super) async fn people_are_listed_by_locked_method(engine: impl Engine) {
         names(&store, acme, UserFilter::Locked(Method::Token)).await,
         ["user-04", "user-08", "user-10"]
     );
+}
+
+pub(super) async fn a_person_is_listed_by_their_exact_username(engine: impl Engine) {
+    let (store, acme) = acme(&engine).await;
+    twelve_people(&store, acme, |_| Ok(())).await;
+
+    assert_eq!(names(&store, acme, UserFilter::Username("user-07".into())).await, ["user-07"]);
+    assert!(names(&store, acme, UserFilter::Username("user-0".into())).await.is_empty());
+}
+
+/// Seven people whose addresses sort otherwise than they were created, one of them without any.
+async fn addressed_people(store: &Store, organisation: OrganisationId) {
+    for (name, email) in [("eve", "mail@z.example"), ("bob", "b@Acme.example"), ("ann", "x.ACME@example.com")]
+    {
+        create(store, organisation, with_email(name, email)).await.unwrap();
+    }
+    create(store, organisation, named("dan")).await.unwrap();
+    for (name, email) in [("fay", "a@acme.example"), ("cat", "c_%acme@example.com"), ("gus", "straße@x.de")]
+    {
+        create(store, organisation, with_email(name, email)).await.unwrap();
+    }
+}
+
+async fn rename(store: &Store, organisation: OrganisationId, username: &str, given: &str, family: &str) {
+    let user = find(store, organisation, username).await.unwrap();
+    let name = |text: &str| Some(Some(DisplayName::parse("name", text).unwrap()));
+    let patch = UserPatch { given_name: name(given), family_name: name(family), ..UserPatch::default() };
+    store.change(organisation, user, move |user| user.update(patch.clone(), &at(1))).await.unwrap();
+}
+
+pub(super) async fn people_are_searched_by_a_part_of_their_names(engine: impl Engine) {
+    let (store, acme) = acme(&engine).await;
+    addressed_people(&store, acme).await;
+    rename(&store, acme, "dan", "Bertil", "Öst").await;
+    let found = async |part: &str| names(&store, acme, UserFilter::NameContains(matching_key(part))).await;
+
+    assert_eq!(found("ÖS").await, ["dan"]);
+    assert_eq!(found("b").await, ["bob", "dan"]);
+    rename(&store, acme, "dan", "Cyril", "West").await;
+    assert!(found("ös").await.is_empty());
+    let by_address = UserFilter::EmailContains("west".into());
+    assert!(names(&store, acme, by_address).await.is_empty());
+}
+
+pub(super) async fn people_are_searched_by_a_part_of_their_address(engine: impl Engine) {
+    let (store, acme) = acme(&engine).await;
+    let other = organisation(&store, "other").await;
+    addressed_people(&store, acme).await;
+    addressed_people(&store, other).await;
+
+    for filter in [UserFilter::EmailContains, UserFilter::NameContains] {
+        let found = async |part: &str| names(&store, acme, filter(matching_key(part))).await;
+
+        assert_eq!(found("acme").await, ["bob", "ann", "fay", "cat"]);
+        assert_eq!(found("STRASSE").await, ["gus"]);
+        assert_eq!(found("%").await, ["cat"]);
+        assert_eq!(found("@acme.").await, ["bob", "fay"]);
+        assert!(found("nobody").await.is_empty());
+    }
+}
+
+async fn page(
+    store: &Store,
+    organisation: OrganisationId,
+    filter: &UserFilter,
+    offset: u64,
+    limit: usize,
+) -> (Vec<String>, u64) {
+    let (people, total) = store.people(organisation, filter, offset, limit).await.unwrap();
+    (people.iter().map(|user| user.username.to_string()).collect(), total)
+}
+
+pub(super) async fn people_are_counted_and_listed_from_an_offset(engine: impl Engine) {
+    let (store, acme) = acme(&engine).await;
+    let touch = UserPatch {
+        status: Some(Status::Disabled),
+        mfa_enabled: Some(true),
+        roles: Some(Roles::new([Role::Helpdesk])),
+        ..UserPatch::default()
+    };
+    let rule = countersign_core::Policy::default().locks;
+    twelve_people(&store, acme, move |user| {
+        for _ in 0..rule.threshold {
+            user.locks.fail(Method::Token, &rule, now().now);
+        }
+        user.update(touch.clone(), &at(1))
+    })
+    .await;
+
+    for filter in [
+        UserFilter::Status(Status::Disabled),
+        UserFilter::MfaEnabled(true),
+        UserFilter::Role(Role::Helpdesk),
+        UserFilter::Locked(Method::Token),
+    ] {
+        assert_eq!(page(&store, acme, &filter, 0, 100).await, (TOUCHED.map(str::to_owned).to_vec(), 8));
+        let second = (vec!["user-04".to_owned(), "user-05".to_owned(), "user-07".to_owned()], 8);
+        assert_eq!(page(&store, acme, &filter, 2, 3).await, second, "{filter:?}");
+        assert_eq!(page(&store, acme, &filter, 8, 3).await, (vec![], 8), "{filter:?}");
+        assert_eq!(page(&store, acme, &filter, u64::MAX, 3).await, (vec![], 8), "{filter:?}");
+    }
+    assert_eq!(page(&store, acme, &UserFilter::All, 10, 5).await.0, ["user-10", "user-11"]);
+    let prefix = UserFilter::UsernamePrefix("user-1".into());
+    assert_eq!(page(&store, acme, &prefix, 1, 5).await, (vec!["user-11".to_owned()], 2));
+    let exact = UserFilter::Username("user-11".into());
+    assert_eq!(page(&store, acme, &exact, 0, 5).await, (vec!["user-11".to_owned()], 1));
+}
+
+pub(super) async fn everybody_is_counted_as_they_come_and_go(engine: impl Engine) {
+    let (store, acme) = acme(&engine).await;
+    let other = organisation(&store, "other").await;
+    let everybody = async |organisation| page(&store, organisation, &UserFilter::All, 0, 100).await;
+    assert_eq!(everybody(acme).await, (vec![], 0));
+
+    let ada = create(&store, acme, named("ada")).await.unwrap();
+    create(&store, acme, named("bob")).await.unwrap();
+    assert!(create(&store, acme, named("BOB")).await.is_err());
+    create(&store, other, named("cat")).await.unwrap();
+    remove(&store, acme, ada.id).await.unwrap();
+    assert!(remove(&store, acme, ada.id).await.is_err());
+
+    assert_eq!(everybody(acme).await, (vec!["bob".to_owned()], 1));
+    assert_eq!(everybody(other).await, (vec!["cat".to_owned()], 1));
+    let nowhere = OrganisationId::from_uuid(Uuid::from_u128(9));
+    assert_eq!(everybody(nowhere).await, (vec![], 0));
+}
+
+async fn sorted(
+    store: &Store,
+    organisation: OrganisationId,
+    filter: &UserFilter,
+    sorting: Sorting,
+    offset: u64,
+    limit: usize,
+) -> (Vec<String>, u64) {
+    let page = store.people_sorted(organisation, filter, sorting, offset, limit).await;
+    let (people, total) = page.unwrap();
+    (people.iter().map(|user| user.username.to_string()).collect(), total)
+}
+
+pub(super) async fn a_searched_list_is_sorted_as_asked(engine: impl Engine) {
+    let (store, acme) = acme(&engine).await;
+    addressed_people(&store, acme).await;
+    addressed_people(&store, organisation(&store, "other").await).await;
+    rename(&store, acme, "bob", "Bertil", "Öst").await;
+    rename(&store, acme, "ann", "Ada", "ÖSTERBERG").await;
+    let found = UserFilter::EmailContains("acme".into());
+
+    let by = |by, descending| Sorting { by, descending };
+    let all = async |sorting| sorted(&store, acme, &UserFilter::All, sorting, 0, 100).await;
+
+    assert_eq!(all(by(SortKey::Email, false)).await.0, ["dan", "fay", "bob", "cat", "eve", "gus", "ann"]);
+    assert_eq!(all(by(SortKey::Number, true)).await.0, ["gus", "cat", "fay", "dan", "ann", "bob", "eve"]);
+    // Who has no name comes first, by number.
+    let none_first = ["eve", "dan", "fay", "cat", "gus"];
+    assert_eq!(all(by(SortKey::GivenName, false)).await.0, [&none_first[..], &["ann", "bob"]].concat());
+    assert_eq!(all(by(SortKey::FamilyName, false)).await.0, [&none_first[..], &["bob", "ann"]].concat());
+    assert_eq!(all(by(SortKey::FamilyName, true)).await.0[..3], ["ann", "bob", "gus"]);
+    assert_eq!(all(by(SortKey::Email, true)).await.1, 7);
+    assert_eq!(
+        sorted(&store, acme, &found, by(SortKey::Email, true), 1, 2).await,
+        (vec!["cat".to_owned(), "bob".to_owned()], 4)
+    );
+}
+
+pub(super) async fn a_list_with_an_order_of_its_own_is_not_sorted(engine: impl Engine) {
+    let (store, acme) = acme(&engine).await;
+    let sorting = Sorting { by: SortKey::Email, descending: false };
+
+    let refused = store.people_sorted(acme, &UserFilter::Role(Role::Admin), sorting, 0, 10).await;
+
+    assert!(
+        matches!(&refused, Err(Error::Refused(Refusal::Invalid(invalid))) if invalid.field == "sort"),
+        "{refused:?}"
+    );
+}
+
+pub(super) async fn owners_are_found_in_every_organisation(engine: impl Engine) {
+    let (store, acme) = acme(&engine).await;
+    let other = organisation(&store, "other").await;
+    let with = |name: &str, role| NewUser { roles: Roles::new([role]), ..named(name) };
+    for (organisation, name, role) in
+        [(acme, "ada", Role::Owner), (acme, "bob", Role::Admin), (other, "cat", Role::Owner)]
+    {
+        create(&store, organisation, with(name, role)).await.unwrap();
+    }
+    let owners = async || -> Vec<String> {
+        store.owners().await.unwrap().iter().map(|user| user.username.to_string()).collect()
+    };
+    assert_eq!(owners().await, ["ada", "cat"]);
+
+    let ada = find(&store, acme, "ada").await.unwrap();
+    let demote = UserPatch { roles: Some(Roles::new([Role::Admin])), ..UserPatch::default() };
+    store.change(acme, ada, move |user| user.update(demote.clone(), &at(1))).await.unwrap();
+
+    assert_eq!(owners().await, ["cat"]);
+}
+
+pub(super) async fn an_address_is_found_in_every_organisation(engine: impl Engine) {
+    let (store, acme) = acme(&engine).await;
+    let other = organisation(&store, "other").await;
+    let here = create(&store, acme, with_email("ada", "Ada@example.com")).await.unwrap().id;
+    let there = create(&store, other, with_email("countess", "ada@EXAMPLE.com")).await.unwrap().id;
+    create(&store, other, with_email("bob", "bob@example.com")).await.unwrap();
+
+    let mut found = store.find_anywhere("ada@example.com").await.unwrap();
+    found.sort_by_key(|(organisation, _)| *organisation != acme);
+
+    assert_eq!(found, [(acme, here), (other, there)]);
+    assert!(store.find_anywhere("ada").await.unwrap().is_empty());
+    assert_eq!(store.organisation_of_user(there).await.unwrap(), Some(other));
+    assert_eq!(store.organisation_of_user(new_user_id()).await.unwrap(), None);
 }
 
 pub(super) async fn a_cursor_that_is_not_of_this_list_is_refused(engine: impl Engine) {

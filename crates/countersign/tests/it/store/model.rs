@@ -248,15 +248,20 @@ impl Model {
         }
         let is_locked = |user: &User| user.locks.of(Method::Token).locked_at.is_some();
         self.compare_list(store, UserFilter::Locked(Method::Token), is_locked).await;
+        let is_found = |user: &User| user.email.as_ref().is_some_and(|email| email.as_str().contains("1@"));
+        self.compare_list(store, UserFilter::NameContains("1@".into()), is_found).await;
         self.compare_records(store).await;
     }
 
     async fn compare_list(&self, store: &Store, filter: UserFilter, is_meant: impl Fn(&User) -> bool) {
         let listed = store.users(self.organisation.id, &filter, None, 1000).await.unwrap();
+        let counted = store.people(self.organisation.id, &filter, 0, 1000).await.unwrap();
         let mut expected: Vec<User> = self.users.values().filter(|user| is_meant(user)).cloned().collect();
         expected.sort_by_key(|user| user.number);
 
         assert_eq!(listed.items, expected, "{filter:?}");
+        let total = expected.len() as u64;
+        assert_eq!(counted, (expected, total), "{filter:?}");
     }
 
     /// Within a chain the order is fixed; which of two chains of one commit comes first is the engine's choice.
