@@ -113,7 +113,7 @@ pub struct Told {
 pub async fn redeem(app: &Arc<App>, call: Call, told: Told) -> Result<Option<Secret<String>>> {
     let app = Arc::clone(app);
     sign_in::to_the_end(async move {
-        let found = sign_in::find(&app, told.organisation.as_deref(), &told.username).await?;
+        let found = sign_in::find(&app, &told.organisation.into(), &told.username).await?;
         let opened = match found {
             Some((organisation, id)) => {
                 let asker = Asker { organisation, call: call_of(id, call) };

@@ -7,7 +7,7 @@
 use super::{
     challenges::{self, Sent},
     factors::{self, Enrolled, Enrolment},
-    short_codes,
+    organisations, short_codes,
     ticket::Ticket,
     tokens::{Issued, SecondStepToken},
 };
@@ -33,8 +33,8 @@ const STALE_TRIES: usize = 3;
 
 /// What somebody signs in with.
 pub struct Credentials {
-    /// The organisation's id or slug; the first organisation if left out.
-    pub organisation: Option<String>,
+    /// Whose people are looked among.
+    pub organisation: Where,
     /// What was typed as username: also an e-mail address.
     pub username: String,
     /// What was typed as password.
@@ -43,6 +43,26 @@ pub struct Credentials {
     pub client: Option<ClientId>,
     /// How long the session may last at most; as long as policy says if left out.
     pub session_life: Option<Duration>,
+}
+
+/// Where somebody signs in.
+pub enum Where {
+    /// In the first organisation.
+    First,
+    /// In the organisation of this id or slug.
+    Named(String),
+    /// In the whole installation: first in an organisation that is preferred, or else the first one, then by e-mail
+    /// address in any. Of several with the same address it is the one in the oldest organisation.
+    Anywhere {
+        /// The organisation that comes first.
+        prefer: Option<OrganisationId>,
+    },
+}
+
+impl From<Option<String>> for Where {
+    fn from(name: Option<String>) -> Self {
+        name.map_or(Self::First, Self::Named)
+    }
 }
 
 /// What a sign-in led to.
@@ -95,7 +115,7 @@ pub async fn by_password(app: &Arc<App>, call: Call, credentials: Credentials) -
     let app = Arc::clone(app);
     to_the_end(async move {
         let password = password::normalised(credentials.password.expose());
-        let found = find(&app, credentials.organisation.as_deref(), &credentials.username).await?;
+        let found = find(&app, &credentials.organisation, &credentials.username).await?;
         let Some((organisation, id)) = found else { return refuse_unknown(&app, password).await };
 
         let asker = Asker { organisation, call };
@@ -170,13 +190,27 @@ fn ways(user: &User, policy: &Policy, now: Timestamp) -> Vec<Way> {
         .collect()
 }
 
-/// Finds whom somebody means by a username or an address, in the organisation they name or else in the first.
+/// Finds whom somebody means by a username or an address.
 pub(super) async fn find(
     app: &App,
-    named: Option<&str>,
+    place: &Where,
     typed: &str,
 ) -> Result<Option<(Arc<Organisation>, UserId)>> {
-    let Some(organisation) = organisation(app, named).await? else { return Ok(None) };
+    let found = match organisation(app, place).await? {
+        Some(organisation) => find_in(app, organisation, typed).await?,
+        None => None,
+    };
+    match (&found, place) {
+        (None, Where::Anywhere { .. }) => find_anywhere(app, typed).await,
+        _ => Ok(found),
+    }
+}
+
+async fn find_in(
+    app: &App,
+    organisation: Arc<Organisation>,
+    typed: &str,
+) -> Result<Option<(Arc<Organisation>, UserId)>> {
     let by_name = app.store.find(organisation.id, &Handle::Username(matching_key(typed))).await?;
     let id = match by_name {
         None if typed.contains('@') => app.store.find(organisation.id, &Handle::email(typed)).await?,
@@ -185,10 +219,18 @@ pub(super) async fn find(
     Ok(id.map(|id| (organisation, id)))
 }
 
-async fn organisation(app: &App, named: Option<&str>) -> Result<Option<Arc<Organisation>>> {
-    match named {
-        Some(name) => super::organisations::find(app, name).await,
-        None => Ok(app.store.organisations(None, 1).await?.items.into_iter().next()),
+async fn find_anywhere(app: &App, email: &str) -> Result<Option<(Arc<Organisation>, UserId)>> {
+    let found = app.store.find_anywhere(&matching_key(email)).await?;
+    let Some((organisation, id)) = found.first() else { return Ok(None) };
+    let organisation = app.store.organisation(*organisation).await?;
+    Ok(organisation.map(|organisation| (organisation, *id)))
+}
+
+async fn organisation(app: &App, place: &Where) -> Result<Option<Arc<Organisation>>> {
+    match place {
+        Where::Named(name) => organisations::find(app, name).await,
+        Where::Anywhere { prefer: Some(id) } => app.store.organisation(*id).await,
+        Where::First | Where::Anywhere { prefer: None } => organisations::first(app).await,
     }
 }
 
@@ -283,6 +325,30 @@ pub async fn refresh(app: &App, call: Call, token: &str, client: Option<ClientId
     match outcome {
         Ok((Refresh::Session(session), user)) => granted(app, &asker, user, &session),
         Ok((Refresh::Reused, _)) | Err(Error::Refused(Refusal::TokenGone) | Error::NotFound(_)) => {
+            Ok(Grant::Refused)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Lets a session go on under the same refresh token, for the client it belongs to.
+pub async fn renew(app: &App, call: Call, token: &str, client: ClientId) -> Result<Grant> {
+    let Some(ticket) = Ticket::read(token, Purpose::RefreshToken, app.keys.as_ref()) else {
+        return Ok(Grant::Refused);
+    };
+    let Some(organisation) = app.store.organisation(ticket.organisation).await? else {
+        return Ok(Grant::Refused);
+    };
+    let asker = Asker { organisation, call: Call { actor: Actor::User(ticket.user), ..call } };
+    let session = SessionId::from_uuid(ticket.item);
+    let outcome = app
+        .change(&asker, ticket.user, move |user, with| {
+            Ok((user.renew(session, ticket.generation, client, with.call)?, user.clone()))
+        })
+        .await;
+    match outcome {
+        Ok((session, user)) => granted(app, &asker, user, &session),
+        Err(Error::Refused(Refusal::TokenGone | Refusal::UserDisabled) | Error::NotFound(_)) => {
             Ok(Grant::Refused)
         }
         Err(error) => Err(error),
@@ -384,7 +450,8 @@ pub async fn accept_invitation(app: &App, call: Call, token: &str, password: &st
         .await
 }
 
-pub(super) async fn asker_of(app: &App, token: &SecondStepToken, call: Call) -> Result<Asker> {
+/// Makes the person of an open sign-in somebody who acts for themselves.
+pub async fn asker_of(app: &App, token: &SecondStepToken, call: Call) -> Result<Asker> {
     let organisation = app.store.organisation(token.organisation).await?;
     let organisation = organisation.ok_or(Error::Refused(Refusal::TokenGone))?;
     // The first factor was right, so the person acts for themselves; what this allows, the open login decides.

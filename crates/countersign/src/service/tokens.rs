@@ -77,6 +77,8 @@ pub struct SecondStepToken {
 pub struct Issued {
     /// The compact JWS.
     pub token: String,
+    /// Its id.
+    pub id: Uuid,
     /// How long it is good.
     pub life: Duration,
 }
@@ -239,7 +241,7 @@ impl Tokens {
         header.kid = Some(self.key_id.clone());
         let token = jsonwebtoken::encode(&header, claims, &self.encoding)
             .map_err(|error| Error::Internal(format!("sign token: {error}")))?;
-        Ok(Issued { token, life })
+        Ok(Issued { token, id: claims.jti, life })
     }
 
     fn decode(&self, token: &str, kind: &str, audience: &str, now: Timestamp) -> Option<Claims> {

@@ -34,9 +34,9 @@ pub enum Store {
 
 /// Which people a list shows. Each filter is answered from an index, so there is one at a time.
 ///
-/// All but two cost what the page costs. `EmailContains` and `NameContains` read the organisation's part of a narrow index
-/// from its beginning until the page is full: no documents, but a time that grows with the organisation (about 0.2 µs a
-/// person; see decision 0028).
+/// All cost what the page costs but those that look for a part of a name: they read the organisation's part of a narrow
+/// index from its beginning until the page is full. That reads no documents, but takes a time that grows with the
+/// organisation (see decision 0028).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum UserFilter {
     /// Everybody, by number.
@@ -56,8 +56,14 @@ pub enum UserFilter {
     Username(String),
     /// Those whose address contains this (in the form it is matched by), by number.
     EmailContains(String),
+    /// Those whose given name contains this (in the form names are matched by), by number.
+    GivenNameContains(String),
+    /// Those whose family name contains this (in the form names are matched by), by number.
+    FamilyNameContains(String),
     /// Those whose address, given name or family name contains this (in the form names are matched by), by number.
     NameContains(String),
+    /// The one with this id.
+    Id(UserId),
 }
 
 /// Another order of a counted list than its filter's own. People without what they are sorted by come first.
@@ -247,9 +253,16 @@ impl Store {
         engine!(self, engine => engine.people(organisation, filter, Some(sorting), offset, limit).await)
     }
 
-    /// Returns the owners of the installation, in whichever organisation they are, oldest first. They are few.
-    pub async fn owners(&self) -> Result<Vec<User>> {
-        engine!(self, engine => engine.owners().await)
+    /// Like [`Store::people_sorted`] with any filter, among the owners of the installation, in whichever organisation they
+    /// are; oldest first if no sorting is given. They are few.
+    pub async fn owners(
+        &self,
+        filter: &UserFilter,
+        sorting: Option<Sorting>,
+        offset: u64,
+        limit: usize,
+    ) -> Result<(Vec<User>, u64)> {
+        engine!(self, engine => engine.owners(filter, sorting, offset, limit).await)
     }
 
     /// Returns the organisation a person belongs to.

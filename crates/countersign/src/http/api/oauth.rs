@@ -329,7 +329,7 @@ async fn by_password(
     form: TokenForm,
 ) -> Result<Response, Failure> {
     let credentials = Credentials {
-        organisation: form.organisation,
+        organisation: form.organisation.into(),
         username: form.username.ok_or_else(|| missing("username"))?,
         password: Secret::new(form.password.ok_or_else(|| missing("password"))?),
         client: client.map(|client| client.id),

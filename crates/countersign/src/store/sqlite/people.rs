@@ -23,28 +23,39 @@ impl Sqlite {
         offset: u64,
         limit: usize,
     ) -> Result<(Vec<User>, u64)> {
+        if sorting.is_some() && !is_search(filter) {
+            return Err(has_own_order());
+        }
+        self.counted(Among::Organisation(organisation), filter, sorting, offset, limit).await
+    }
+
+    /// See [`crate::store::Store::owners`].
+    pub async fn owners(
+        &self,
+        filter: &UserFilter,
+        sorting: Option<Sorting>,
+        offset: u64,
+        limit: usize,
+    ) -> Result<(Vec<User>, u64)> {
+        let sorting = sorting.unwrap_or(Sorting { by: SortKey::Number, descending: false });
+        self.counted(Among::Owners, filter, Some(sorting), offset, limit).await
+    }
+
+    async fn counted(
+        &self,
+        among: Among,
+        filter: &UserFilter,
+        sorting: Option<Sorting>,
+        offset: u64,
+        limit: usize,
+    ) -> Result<(Vec<User>, u64)> {
         let filter = filter.clone();
         self.readers
             .read(move |reader| {
                 // One view for page and total, whatever is committed meanwhile.
                 let view = reader.unchecked_transaction()?;
-                let page = page(&view, organisation, &filter, sorting, offset, limit)?;
-                Ok((page, total(&view, organisation, &filter)?))
-            })
-            .await
-    }
-
-    /// See [`crate::store::Store::owners`].
-    pub async fn owners(&self) -> Result<Vec<User>> {
-        self.readers
-            .read(|reader| {
-                let mut statement = reader.prepare_cached(OWNERS)?;
-                let mut rows = statement.query([])?;
-                let mut owners = Vec::new();
-                while let Some(row) = rows.next()? {
-                    owners.push(read(row, 0)?);
-                }
-                Ok(owners)
+                let page = page(&view, among, &filter, sorting, offset, limit)?;
+                Ok((page, total(&view, among, &filter)?))
             })
             .await
     }
@@ -76,8 +87,35 @@ impl Sqlite {
     }
 }
 
-// The rank is spelled out, because an index on a part of the rows is only used for a constant.
-const OWNERS: &str = "SELECT body FROM users INDEXED BY users_owners WHERE role = 4 ORDER BY pk";
+/// Whose list it is.
+#[derive(Debug, Clone, Copy)]
+enum Among {
+    Organisation(OrganisationId),
+    Owners,
+}
+
+impl Among {
+    /// Returns what stands in the statements for the organisation.
+    fn organisation(self) -> Option<[u8; 16]> {
+        match self {
+            Self::Organisation(id) => Some(id.uuid().into_bytes()),
+            Self::Owners => None,
+        }
+    }
+
+    /// Selects the people, of an organisation by the index where the names stand for filters that read those.
+    const fn source(self, filter: &UserFilter) -> &'static str {
+        match self {
+            Self::Organisation(_) if is_search(filter) => {
+                "users INDEXED BY users_names WHERE organisation = ?1"
+            }
+            Self::Organisation(_) => "users WHERE organisation = ?1",
+            // The rank is spelled out, because an index on a part of the rows is only used for a constant.
+            Self::Owners => "users INDEXED BY users_owners WHERE role = 4 AND ?1 IS NULL",
+        }
+    }
+}
+
 const _: () = assert!(Role::Owner as u8 == 4);
 
 const ORGANISATION_OF: &str = "SELECT organisation FROM users WHERE id = ?1";
@@ -90,15 +128,15 @@ fn organisation(row: &Row<'_>, column: usize) -> rusqlite::Result<OrganisationId
 
 fn page(
     connection: &Connection,
-    organisation: OrganisationId,
+    among: Among,
     filter: &UserFilter,
     sorting: Option<Sorting>,
     offset: u64,
     limit: usize,
 ) -> Result<Vec<User>> {
-    let mut places = connection.prepare_cached(&places(filter, sorting)?)?;
+    let mut places = connection.prepare_cached(&places(among, filter, sorting))?;
     let mut rows = places.query(params![
-        organisation.uuid().into_bytes(),
+        among.organisation(),
         wanted(filter),
         i64::try_from(limit).unwrap_or(i64::MAX),
         // Nobody has so many people that this leaves one out.
@@ -113,34 +151,27 @@ fn page(
     Ok(people)
 }
 
-fn total(connection: &Connection, organisation: OrganisationId, filter: &UserFilter) -> Result<u64> {
-    if *filter == UserFilter::All {
+fn total(connection: &Connection, among: Among, filter: &UserFilter) -> Result<u64> {
+    if let (Among::Organisation(organisation), UserFilter::All) = (among, filter) {
         return organisations::people(connection, organisation);
     }
-    let mut statement = connection.prepare_cached(&count(filter))?;
-    let parameters = params![organisation.uuid().into_bytes(), wanted(filter)];
-    let total: i64 = statement.query_row(parameters, |row| row.get(0))?;
+    let mut statement = connection.prepare_cached(&count(among, filter))?;
+    let total: i64 = statement.query_row(params![among.organisation(), wanted(filter)], |row| row.get(0))?;
     Ok(u64::try_from(total).unwrap_or_default())
 }
 
 const BODY: &str = "SELECT body FROM users WHERE pk = ?1";
 
 /// Selects the rows of a page.
-fn places(filter: &UserFilter, sorting: Option<Sorting>) -> Result<String> {
-    let (source, condition) = (source(filter), condition(filter));
-    let order = match sorting {
-        None => own_order(filter).to_owned(),
-        Some(sorting) if is_search(filter) => order(sorting),
-        Some(_) => return Err(has_own_order()),
-    };
-    Ok(format!(
-        "SELECT pk FROM {source} WHERE organisation = ?1 AND {condition} ORDER BY {order} LIMIT ?3 OFFSET ?4"
-    ))
+fn places(among: Among, filter: &UserFilter, sorting: Option<Sorting>) -> String {
+    let (source, condition) = (among.source(filter), condition(filter));
+    let order = sorting.map_or_else(|| own_order(filter).to_owned(), order);
+    format!("SELECT pk FROM {source} AND {condition} ORDER BY {order} LIMIT ?3 OFFSET ?4")
 }
 
-fn count(filter: &UserFilter) -> String {
-    let (source, condition) = (source(filter), condition(filter));
-    format!("SELECT count(*) FROM {source} WHERE organisation = ?1 AND {condition}")
+fn count(among: Among, filter: &UserFilter) -> String {
+    let (source, condition) = (among.source(filter), condition(filter));
+    format!("SELECT count(*) FROM {source} AND {condition}")
 }
 
 /// Says that a list cannot be sorted otherwise: its index has one order, and reading all it names to make another would
@@ -150,12 +181,14 @@ fn has_own_order() -> Error {
 }
 
 const fn is_search(filter: &UserFilter) -> bool {
-    matches!(filter, UserFilter::All | UserFilter::EmailContains(_) | UserFilter::NameContains(_))
-}
-
-/// Names the index where the names stand for those filters that are answered by reading it.
-const fn source(filter: &UserFilter) -> &'static str {
-    if is_search(filter) { "users INDEXED BY users_names" } else { "users" }
+    matches!(
+        filter,
+        UserFilter::All
+            | UserFilter::EmailContains(_)
+            | UserFilter::GivenNameContains(_)
+            | UserFilter::FamilyNameContains(_)
+            | UserFilter::NameContains(_)
+    )
 }
 
 const fn condition(filter: &UserFilter) -> &'static str {
@@ -168,7 +201,10 @@ const fn condition(filter: &UserFilter) -> &'static str {
         UserFilter::MfaEnabled(_) => "mfa_enabled = ?2",
         UserFilter::Role(_) => "role = ?2",
         UserFilter::Locked(_) => "locked_methods <> 0 AND locked_methods & ?2 <> 0",
+        UserFilter::Id(_) => "id = ?2",
         UserFilter::EmailContains(_) => "instr(email_key, ?2) > 0",
+        UserFilter::GivenNameContains(_) => "instr(given_key, ?2) > 0",
+        UserFilter::FamilyNameContains(_) => "instr(family_key, ?2) > 0",
         UserFilter::NameContains(_) => {
             "(instr(email_key, ?2) > 0 OR instr(given_key, ?2) > 0 OR instr(family_key, ?2) > 0)"
         }
@@ -178,18 +214,21 @@ const fn condition(filter: &UserFilter) -> &'static str {
 const fn own_order(filter: &UserFilter) -> &'static str {
     match filter {
         UserFilter::UsernamePrefix(_) | UserFilter::Username(_) => "username_key",
+        UserFilter::Id(_) => "id",
         _ => "number",
     }
 }
 
 fn order(sorting: Sorting) -> String {
     let direction = if sorting.descending { "DESC" } else { "ASC" };
-    match sorting.by {
-        SortKey::Number => format!("number {direction}"),
-        SortKey::Email => format!("email_key {direction}, number {direction}"),
-        SortKey::GivenName => format!("given_key {direction}, number {direction}"),
-        SortKey::FamilyName => format!("family_key {direction}, number {direction}"),
-    }
+    let key = match sorting.by {
+        SortKey::Number => "number",
+        SortKey::Email => "email_key",
+        SortKey::GivenName => "given_key",
+        SortKey::FamilyName => "family_key",
+    };
+    // The rows of an organisation stand in the order of its numbers, those of all in the order people came in.
+    format!("{key} {direction}, number {direction}, pk {direction}")
 }
 
 #[cfg(test)]
@@ -201,11 +240,14 @@ mod readings {
     use super::*;
     use countersign_core::{lock::Method, user::Status};
 
+    const ACME: Among = Among::Organisation(OrganisationId::from_uuid(Uuid::nil()));
+
     /// Those that follow an index in its own order.
     pub(in super::super) fn pages() -> Vec<String> {
         let text = String::new;
         let filters = [
             UserFilter::All,
+            UserFilter::Id(UserId::from_uuid(Uuid::nil())),
             UserFilter::Username(text()),
             UserFilter::UsernamePrefix(text()),
             UserFilter::Status(Status::Active),
@@ -213,11 +255,14 @@ mod readings {
             UserFilter::Role(Role::Member),
             UserFilter::Locked(Method::Token),
             UserFilter::EmailContains(text()),
+            UserFilter::GivenNameContains(text()),
+            UserFilter::FamilyNameContains(text()),
             UserFilter::NameContains(text()),
         ];
-        let places = filters.iter().filter_map(|filter| places(filter, None).ok());
-        let fixed = [OWNERS, ORGANISATION_OF, FIND_ANYWHERE, BODY].map(str::to_owned);
-        places.chain(filters.iter().map(count)).chain(fixed).collect()
+        let of_acme = filters.iter().flat_map(|filter| [places(ACME, filter, None), count(ACME, filter)]);
+        let of_owners = filters.iter().map(|filter| count(Among::Owners, filter));
+        let fixed = [ORGANISATION_OF, FIND_ANYWHERE, BODY].map(str::to_owned);
+        of_acme.chain(of_owners).chain(fixed).collect()
     }
 
     /// Those that sort what they read of the names.
@@ -227,8 +272,7 @@ mod readings {
         let sortings =
             keys.into_iter().flat_map(|by| [true, false].map(|descending| Sorting { by, descending }));
         sortings
-            .flat_map(|sorting| filters.clone().map(|filter| places(&filter, Some(sorting))))
-            .filter_map(Result::ok)
+            .flat_map(|sorting| filters.clone().map(|filter| places(ACME, &filter, Some(sorting))))
             .collect()
     }
 }

@@ -359,7 +359,10 @@ fn list(
         UserFilter::Role(_) => LIST_BY_ROLE,
         UserFilter::Locked(_) => LIST_LOCKED,
         UserFilter::Username(_) => LIST_NAMED,
+        UserFilter::Id(_) => LIST_ONE,
         UserFilter::EmailContains(_) => LIST_BY_EMAIL_PART,
+        UserFilter::GivenNameContains(_) => LIST_BY_GIVEN_PART,
+        UserFilter::FamilyNameContains(_) => LIST_BY_FAMILY_PART,
         UserFilter::NameContains(_) => LIST_BY_NAME_PART,
     };
     let mut statement = connection.prepare_cached(sql)?;
@@ -383,7 +386,10 @@ pub(super) fn wanted(filter: &UserFilter) -> Value {
         UserFilter::UsernamePrefix(text)
         | UserFilter::Username(text)
         | UserFilter::EmailContains(text)
+        | UserFilter::GivenNameContains(text)
+        | UserFilter::FamilyNameContains(text)
         | UserFilter::NameContains(text) => text.clone().into(),
+        UserFilter::Id(id) => id.uuid().into_bytes().to_vec().into(),
     }
 }
 
@@ -401,9 +407,15 @@ const LIST_LOCKED: &str = "SELECT number, body FROM users
     ORDER BY number LIMIT ?4";
 const LIST_NAMED: &str = "SELECT number, body FROM users
     WHERE organisation = ?1 AND username_key = ?2 AND number > ?3 LIMIT ?4";
+const LIST_ONE: &str = "SELECT number, body FROM users
+    WHERE organisation = ?1 AND id = ?2 AND number > ?3 LIMIT ?4";
 // The names stand in the index: no document is read but of those who are found.
 const LIST_BY_EMAIL_PART: &str = "SELECT number, body FROM users INDEXED BY users_names
     WHERE organisation = ?1 AND number > ?3 AND instr(email_key, ?2) > 0 ORDER BY number LIMIT ?4";
+const LIST_BY_GIVEN_PART: &str = "SELECT number, body FROM users INDEXED BY users_names
+    WHERE organisation = ?1 AND number > ?3 AND instr(given_key, ?2) > 0 ORDER BY number LIMIT ?4";
+const LIST_BY_FAMILY_PART: &str = "SELECT number, body FROM users INDEXED BY users_names
+    WHERE organisation = ?1 AND number > ?3 AND instr(family_key, ?2) > 0 ORDER BY number LIMIT ?4";
 const LIST_BY_NAME_PART: &str = "SELECT number, body FROM users INDEXED BY users_names
     WHERE organisation = ?1 AND number > ?3
         AND (instr(email_key, ?2) > 0 OR instr(given_key, ?2) > 0 OR instr(family_key, ?2) > 0)
@@ -473,7 +485,7 @@ const LIST_BY_PK: &str = "SELECT pk, body FROM users WHERE pk > ?1 ORDER BY pk L
 
 /// The statements that find and list people, for the test of their plans.
 #[cfg(test)]
-pub(super) const READINGS: [&str; 20] = [
+pub(super) const READINGS: [&str; 23] = [
     LOAD.id,
     LOAD.number,
     LOAD.username,
@@ -489,6 +501,9 @@ pub(super) const READINGS: [&str; 20] = [
     LIST_LOCKED,
     LIST_NAMED,
     LIST_BY_EMAIL_PART,
+    LIST_ONE,
+    LIST_BY_GIVEN_PART,
+    LIST_BY_FAMILY_PART,
     LIST_BY_NAME_PART,
     LIST_FROM_USERNAME,
     LIST_AFTER_USERNAME,

@@ -2,4 +2,5 @@
 
 mod mounting;
 mod permissions;
+mod reltio;
 mod veeam;

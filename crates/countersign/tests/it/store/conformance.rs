@@ -47,6 +47,7 @@ macro_rules! conformance {
             a_searched_list_is_sorted_as_asked,
             a_list_with_an_order_of_its_own_is_not_sorted,
             owners_are_found_in_every_organisation,
+            owners_are_searched_and_sorted,
             an_address_is_found_in_every_organisation,
             a_cursor_that_is_not_of_this_list_is_refused,
             a_removed_person_is_gone_and_their_events_stay,
@@ -409,8 +410,17 @@ pub(super) async fn people_are_searched_by_a_part_of_their_names(engine: impl En
     assert_eq!(found("b").await, ["bob", "dan"]);
     rename(&store, acme, "dan", "Cyril", "West").await;
     assert!(found("ös").await.is_empty());
-    let by_address = UserFilter::EmailContains("west".into());
-    assert!(names(&store, acme, by_address).await.is_empty());
+    for (filter, expected) in [
+        (UserFilter::EmailContains("west".into()), &[][..]),
+        (UserFilter::GivenNameContains("west".into()), &[]),
+        (UserFilter::FamilyNameContains("west".into()), &["dan"]),
+        (UserFilter::GivenNameContains("yri".into()), &["dan"]),
+    ] {
+        assert_eq!(names(&store, acme, filter.clone()).await, expected, "{filter:?}");
+        assert_eq!(page(&store, acme, &filter, 0, 9).await.1, expected.len() as u64, "{filter:?}");
+    }
+    let dan = find(&store, acme, "dan").await.unwrap();
+    assert_eq!(names(&store, acme, UserFilter::Id(dan)).await, ["dan"]);
 }
 
 pub(super) async fn people_are_searched_by_a_part_of_their_address(engine: impl Engine) {
@@ -556,7 +566,9 @@ pub(super) async fn owners_are_found_in_every_organisation(engine: impl Engine) 
         create(&store, organisation, with(name, role)).await.unwrap();
     }
     let owners = async || -> Vec<String> {
-        store.owners().await.unwrap().iter().map(|user| user.username.to_string()).collect()
+        let (owners, total) = store.owners(&UserFilter::All, None, 0, 10).await.unwrap();
+        assert_eq!(owners.len() as u64, total);
+        owners.iter().map(|user| user.username.to_string()).collect()
     };
     assert_eq!(owners().await, ["ada", "cat"]);
 
@@ -565,6 +577,27 @@ pub(super) async fn owners_are_found_in_every_organisation(engine: impl Engine) 
     store.change(acme, ada, move |user| user.update(demote.clone(), &at(1))).await.unwrap();
 
     assert_eq!(owners().await, ["cat"]);
+}
+
+pub(super) async fn owners_are_searched_and_sorted(engine: impl Engine) {
+    let (store, acme) = acme(&engine).await;
+    let other = organisation(&store, "other").await;
+    for (organisation, name) in [(acme, "zoe"), (other, "ann"), (acme, "eve"), (other, "zed")] {
+        let email = format!("{name}@example.com");
+        let new = NewUser { roles: Roles::new([Role::Owner]), ..with_email(name, &email) };
+        create(&store, organisation, new).await.unwrap();
+    }
+    let sorting = Sorting { by: SortKey::Email, descending: true };
+    let found = UserFilter::EmailContains("z".into());
+
+    let (page, total) = store.owners(&UserFilter::All, Some(sorting), 1, 2).await.unwrap();
+    let (searched, of_all) = store.owners(&found, None, 0, 1).await.unwrap();
+
+    let names = |people: &[User]| people.iter().map(|user| user.username.to_string()).collect::<Vec<_>>();
+    assert_eq!((names(&page), total), (vec!["zed".to_owned(), "eve".to_owned()], 4));
+    assert_eq!((names(&searched), of_all), (vec!["zoe".to_owned()], 2));
+    let one = store.owners(&UserFilter::Id(page[0].id), None, 0, 10).await.unwrap();
+    assert_eq!((names(&one.0), one.1), (vec!["zed".to_owned()], 1));
 }
 
 pub(super) async fn an_address_is_found_in_every_organisation(engine: impl Engine) {

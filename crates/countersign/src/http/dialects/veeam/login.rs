@@ -148,7 +148,7 @@ pub(super) async fn token(
 async fn by_password(web: &Web, info: &RequestInfo, fields: &Fields) -> Result<Grant, Problem> {
     let organisation = web.mounts.organisation(&web.app, Dialect::Veeam).await?;
     let credentials = Credentials {
-        organisation: organisation.map(|organisation| organisation.id.to_string()),
+        organisation: organisation.map(|organisation| organisation.id.to_string()).into(),
         username: fields.need("username")?.to_owned(),
         password: Secret::new(fields.need("password")?.to_owned()),
         client: None,
