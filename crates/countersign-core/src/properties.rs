@@ -262,7 +262,7 @@ impl World {
                 let (code, call) = (self.draw_emergency_code(), self.call(by));
                 self.person.user.issue_emergency_code(code, &policy, &call)
             }
-            Step::RevokeEmergencyCode => user.revoke_emergency_code(&client).map(drop),
+            Step::RevokeEmergencyCode => user.revoke_emergency_code(None, &client).map(drop),
             Step::SetStatus(status) => {
                 let patch = UserPatch { status: Some(status), ..UserPatch::default() };
                 user.update(patch, &client)

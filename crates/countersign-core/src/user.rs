@@ -733,7 +733,7 @@ mod tests {
         assert_eq!(person.user.update(disabled(), &call), above);
         assert_eq!(person.user.update(UserPatch::default(), &call), above);
         assert_eq!(issue(&mut person, &call), above);
-        assert_eq!(person.user.revoke_emergency_code(&call).map(drop), above);
+        assert_eq!(person.user.revoke_emergency_code(None, &call).map(drop), above);
         assert_eq!(invite(&mut person, &call).map(drop), above);
         let codes = person.user.recovery.clone().expect("codes");
         assert_eq!(person.user.replace_recovery_codes(codes, &policy, &call), above);

@@ -3,4 +3,5 @@
 mod mounting;
 mod permissions;
 mod reltio;
+mod rsa;
 mod veeam;
