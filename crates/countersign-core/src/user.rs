@@ -314,6 +314,9 @@ impl User {
         if !changed.is_empty() {
             self.record(call, Note::new(Action::UserUpdated).detail("changed", changed));
             self.tell_of_new_address(&before, call);
+            if self.email != before.email {
+                self.drop_mailed_link(call);
+            }
         }
         Ok(())
     }
