@@ -22,7 +22,7 @@ use crate::{
     refusal::{Invalid, Refusal},
     secret::Secret,
     time::Timestamp,
-    user::{Status, User},
+    user::{Status, User, UserPatch},
 };
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -124,6 +124,24 @@ impl User {
             words: Words::EnrolmentLink { url: new.url.clone() },
         });
         Ok(())
+    }
+
+    /// Switches the person's second step on, and mails them the link if they have no key to prove it with. One that is on
+    /// stays as it is. Tells whether a link was mailed.
+    pub fn switch_on_mfa(&mut self, new: &NewLink, policy: &Policy, call: &Call) -> Result<bool, Refusal> {
+        let was_on = self.mfa_enabled;
+        self.update(UserPatch { mfa_enabled: Some(true), ..UserPatch::default() }, call)?;
+        if was_on { Ok(false) } else { self.send_first_link(new, policy, call) }
+    }
+
+    /// Mails the link unless the person has a key, or a way to set one up is open already; tells whether.
+    pub fn send_first_link(&mut self, new: &NewLink, policy: &Policy, call: &Call) -> Result<bool, Refusal> {
+        let has_key = self.active_factors().any(|held| held.proof.kind().method() == Method::Token);
+        if has_key || self.open_enrolment_link(call.now) {
+            return Ok(false);
+        }
+        self.send_enrolment_link(new, false, policy, call)?;
+        Ok(true)
     }
 
     /// Takes away what proved the person's identity so far, so that only the new key will. Factors whose codes are sent
