@@ -2,4 +2,5 @@
 
 mod mounting;
 mod permissions;
+mod safeshare;
 mod veeam;

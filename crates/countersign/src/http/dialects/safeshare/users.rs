@@ -130,10 +130,13 @@ pub(super) fn denied(detail: &'static str) -> Problem {
     Problem::forbidden("role_too_low", detail)
 }
 
-/// Reads a body that has to be there.
+/// Reads a body, which has to be a JSON object. The samples of the vendor's latest page are none: they lack the braces.
 pub(super) fn json<T: for<'de> Deserialize<'de>>(body: &Raw) -> Result<T, Problem> {
     if !body.bytes.is_empty() {
         body.expect_json()?;
+    }
+    if body.bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::invalid("malformed_json", None, "send a JSON object"));
     }
     body.json()
 }
