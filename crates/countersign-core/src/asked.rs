@@ -108,16 +108,21 @@ impl User {
         keys: &impl Keyring,
         call: &Call,
     ) -> Result<SecondStep, Refusal> {
+        if let Asked::NewAddress(_) = self.preferred_second_factor(policy, call) {
+            return self.answer_with_first_code(login, &attempt.code, session, policy, keys, call);
+        }
+        let attempt = self.as_asked(attempt, policy, call);
+        self.second_step(login, &attempt, session, policy, keys, call)
+    }
+
+    /// Aims an attempt at what is asked for.
+    pub(crate) fn as_asked(&self, attempt: &Attempt, policy: &Policy, call: &Call) -> Attempt {
         let is_sent = attempt.code.as_str().len() == CODE_DIGITS;
         let target = match self.preferred_second_factor(policy, call) {
-            Asked::NewAddress(_) => {
-                return self.answer_with_first_code(login, &attempt.code, session, policy, keys, call);
-            }
             Asked::Mail(factor) if is_sent => Target::Factor(factor),
-            Asked::Mail(_) | Asked::Otp | Asked::Other => Target::Any,
+            _ => Target::Any,
         };
-        let attempt = Attempt { target, ..attempt.clone() };
-        self.second_step(login, &attempt, session, policy, keys, call)
+        Attempt { target, ..attempt.clone() }
     }
 
     /// The first code of an address proves what a code sent to it later would, so a wrong one counts like one.

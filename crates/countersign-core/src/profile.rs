@@ -16,6 +16,9 @@ pub const USERNAME_LIMIT: usize = 128;
 pub const NAME_LIMIT: usize = 128;
 /// The most characters a description may have.
 pub const DESCRIPTION_LIMIT: usize = 256;
+/// Names that stand where a username may stand in the paths of a dialect, in the form they are matched by: whoever had
+/// one could not be named there.
+pub const RESERVED: [&str; 4] = ["mfa", "mfadetails", "groups", "tenants"];
 /// The most octets of an address (RFC 5321 §4.5.3.1.3: a path of 256 less its brackets).
 pub const EMAIL_LIMIT: usize = 254;
 
@@ -82,6 +85,9 @@ impl Username {
         let text = readable(field, text, USERNAME_LIMIT)?;
         if text.contains('/') || text == "." || text == ".." {
             return Err(Invalid::new(field, "a username cannot contain / or be a relative path"));
+        }
+        if RESERVED.contains(&matching_key(&text).as_str()) {
+            return Err(Invalid::new(field, "this name is reserved: it is a word of other servers' paths"));
         }
         if Uuid::try_parse(&text).is_ok() || matching_key(&text).bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(Invalid::new(field, "a username cannot be all digits or have the shape of an id"));
@@ -264,6 +270,14 @@ mod tests {
             assert!(Username::parse("username", text).is_err(), "{text:?}");
         }
         assert!(Username::parse("username", &"x".repeat(129)).is_err());
+    }
+
+    #[test]
+    fn a_username_is_no_word_of_a_dialects_paths() {
+        for text in ["mfa", "mfaDetails", "MFA", "groups", " tenants "] {
+            assert!(Username::parse("username", text).is_err(), "{text:?}");
+        }
+        assert!(Username::parse("username", "mfa@example.com").is_ok());
     }
 
     #[test]

@@ -34,7 +34,8 @@ impl User {
     /// Like [`User::reset_kind`], by the person themselves: signed in, or with a login whose second step is open.
     ///
     /// Unless policy asks for no possession, a code of the factor or of another one is needed: else a stolen password
-    /// would be enough to do away with the second factor. A wrong one is counted.
+    /// would be enough to do away with the second factor. A wrong one is counted. What it is tried against is what a
+    /// sign-in would ask for, whatever the attempt's target.
     pub fn reset_own_kind(
         &mut self,
         login: Option<LoginId>,
@@ -55,6 +56,7 @@ impl User {
                 None if policy.self_reset_requires_possession => return Err(Refusal::SecondFactorNeeded),
                 None => {}
                 Some(attempt) => {
+                    let attempt = &self.as_asked(attempt, policy, call);
                     let verdict = self.verify_for(login, attempt, policy, keys, call)?;
                     if !verdict.is_accepted() {
                         return Ok(OwnReset::Refused(verdict));

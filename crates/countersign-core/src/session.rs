@@ -340,6 +340,25 @@ impl User {
         self.sessions.iter().find(|session| session.id == id && session.expires_at > now)
     }
 
+    /// Lets a session go on under the same refresh token, for the client that it is bound to and that proved itself: the
+    /// token is of no use to anybody else (RFC 9700 §2.2.2).
+    pub fn renew(
+        &mut self,
+        id: SessionId,
+        generation: u32,
+        client: ClientId,
+        call: &Call,
+    ) -> Result<Session, Refusal> {
+        let is_usable =
+            |session: &&Session| session.client == Some(client) && session.generation == generation;
+        let session = self.session(id, call.now).filter(is_usable).cloned().ok_or(Refusal::TokenGone)?;
+        if self.status == Status::Disabled {
+            return Err(Refusal::UserDisabled);
+        }
+        self.record(call, Note::new(Action::SessionRefreshed));
+        Ok(session)
+    }
+
     /// Takes a session one generation further; an old generation's token ends the session instead.
     pub fn refresh(
         &mut self,

@@ -379,6 +379,25 @@ impl User {
         Ok(unlocked)
     }
 
+    /// Tells whether a method or the password is locked.
+    pub fn is_anything_locked(&self, now: Timestamp) -> bool {
+        let is_locked = |method| self.locks.is_locked(method, now).is_some();
+        Method::ALL.into_iter().any(is_locked) || self.is_password_locked(now)
+    }
+
+    /// Unlocks whatever has failed, methods and password; where nothing has, nothing is asked.
+    pub fn unlock_everything(&mut self, call: &Call) -> Result<(), Refusal> {
+        let has_failed = |method: &Method| self.locks.of(*method).failures > 0;
+        let methods: Vec<Method> = Method::ALL.into_iter().filter(has_failed).collect();
+        if !methods.is_empty() {
+            self.unlock(&methods, call)?;
+        }
+        if self.password.as_ref().is_some_and(|password| password.lock.failures > 0) {
+            self.unlock_password(call)?;
+        }
+        Ok(())
+    }
+
     /// Deletes all factors, codes, locks and sessions, so the person can enrol anew.
     pub fn reset(&mut self, policy: &Policy, call: &Call) -> Result<(), Refusal> {
         self.check_removal_by(policy, call)?;

@@ -331,6 +331,30 @@ pub async fn refresh(app: &App, call: Call, token: &str, client: Option<ClientId
     }
 }
 
+/// Lets a session go on under the same refresh token, for the client it belongs to.
+pub async fn renew(app: &App, call: Call, token: &str, client: ClientId) -> Result<Grant> {
+    let Some(ticket) = Ticket::read(token, Purpose::RefreshToken, app.keys.as_ref()) else {
+        return Ok(Grant::Refused);
+    };
+    let Some(organisation) = app.store.organisation(ticket.organisation).await? else {
+        return Ok(Grant::Refused);
+    };
+    let asker = Asker { organisation, call: Call { actor: Actor::User(ticket.user), ..call } };
+    let session = SessionId::from_uuid(ticket.item);
+    let outcome = app
+        .change(&asker, ticket.user, move |user, with| {
+            Ok((user.renew(session, ticket.generation, client, with.call)?, user.clone()))
+        })
+        .await;
+    match outcome {
+        Ok((session, user)) => granted(app, &asker, user, &session),
+        Err(Error::Refused(Refusal::TokenGone | Refusal::UserDisabled) | Error::NotFound(_)) => {
+            Ok(Grant::Refused)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Ends the session of a refresh token.
 pub async fn revoke_refresh_token(app: &App, call: Call, token: &str) -> Result<()> {
     let Some(ticket) = Ticket::read(token, Purpose::RefreshToken, app.keys.as_ref()) else { return Ok(()) };
@@ -426,7 +450,8 @@ pub async fn accept_invitation(app: &App, call: Call, token: &str, password: &st
         .await
 }
 
-pub(super) async fn asker_of(app: &App, token: &SecondStepToken, call: Call) -> Result<Asker> {
+/// Makes the person of an open sign-in somebody who acts for themselves.
+pub async fn asker_of(app: &App, token: &SecondStepToken, call: Call) -> Result<Asker> {
     let organisation = app.store.organisation(token.organisation).await?;
     let organisation = organisation.ok_or(Error::Refused(Refusal::TokenGone))?;
     // The first factor was right, so the person acts for themselves; what this allows, the open login decides.

@@ -7,9 +7,9 @@ use crate::{
     store::{Page, Sorting, UserFilter},
 };
 use countersign_core::{
-    Handle, Kind, Organisation, OrganisationId, Secret, User, UserId,
+    Handle, Kind, Organisation, OrganisationId, Refusal, Secret, Timestamp, User, UserId,
     password::NewPassword,
-    profile::Email,
+    profile::{Email, matching_key},
     user::{NewUser, UserPatch},
 };
 use std::sync::Arc;
@@ -98,6 +98,74 @@ pub async fn update(app: &App, asker: &Asker, handle: &Handle, patch: UserPatch)
         Ok(user.clone())
     })
     .await
+}
+
+/// What goes with overwriting a person.
+#[derive(Debug, Clone, Default)]
+pub struct Along {
+    /// Another password.
+    pub password: Option<Secret<String>>,
+    /// Whether to unlock what is locked.
+    pub unlock: bool,
+    /// Whether to end their sessions.
+    pub sign_out: bool,
+}
+
+/// Overwrites a person by what `edit` makes of them, with what goes along, in one change.
+pub async fn overwrite(
+    app: &App,
+    asker: &Asker,
+    handle: &Handle,
+    edit: impl Fn(&User, Timestamp) -> Result<UserPatch, Refusal> + Send + 'static,
+    along: Along,
+) -> Result<User> {
+    let user = app.user(asker.organisation.id, handle).await?;
+    let hash = match &along.password {
+        Some(password) => {
+            let password = NewPassword::parse("password", password.expose(), &sign_in::own_names(&user))?;
+            Some(app.passwords.hash(Secret::new(password.expose().to_owned())).await?)
+        }
+        None => None,
+    };
+    app.change(asker, user.id, move |user, with| {
+        let patch = edit(user, with.call.now)?;
+        user.update(patch, with.call)?;
+        if let Some(hash) = &hash {
+            user.replace_password(hash.clone(), with.call)?;
+        }
+        if along.unlock {
+            user.unlock_everything(with.call)?;
+        }
+        if along.sign_out {
+            user.sign_out_everywhere(with.call)?;
+        }
+        Ok(user.clone())
+    })
+    .await
+}
+
+/// Returns the person a username, or else an e-mail address, names.
+pub async fn named(app: &App, organisation: OrganisationId, name: &str) -> Result<Option<UserId>> {
+    match app.store.find(organisation, &Handle::Username(matching_key(name))).await? {
+        None if name.contains('@') => app.store.find(organisation, &Handle::email(name)).await,
+        found => Ok(found),
+    }
+}
+
+/// Returns everybody, by number; `None` if that is more than so many.
+pub async fn all(app: &App, asker: &Asker, most: usize) -> Result<Option<Vec<User>>> {
+    const PAGE: usize = 200;
+    let mut people = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = list(app, asker, &UserFilter::All, after.as_deref(), PAGE).await?;
+        people.extend(page.items);
+        match page.next {
+            _ if people.len() > most => return Ok(None),
+            None => return Ok(Some(people)),
+            next => after = next,
+        }
+    }
 }
 
 /// Deletes a person. Their audit trail stays.

@@ -12,6 +12,7 @@ fn actions() -> Vec<(Method, &'static str, Option<Value>)> {
     vec![
         (Method::POST, "/unlock", None),
         (Method::POST, "/reset", None),
+        (Method::DELETE, "/mfa", None),
         (Method::POST, "/factors", Some(json!({ "type": "totp" }))),
         (Method::POST, "/factors", Some(json!({ "type": "totp", "secret": SEED }))),
         (Method::PATCH, "/factors/{active}", Some(json!({ "label": "other" }))),
@@ -188,6 +189,7 @@ async fn nobody_touches_their_own_factors_by_their_staff_role() {
         for (method, path, body) in [
             (Method::POST, person.path("/unlock"), None),
             (Method::POST, person.path("/reset"), None),
+            (Method::DELETE, person.path("/mfa"), None),
             (Method::POST, factors.clone(), Some(json!({ "type": "totp" }))),
             (Method::POST, factors.clone(), Some(json!({ "type": "totp", "secret": SEED }))),
             (Method::PATCH, mine.clone(), Some(json!({ "state": "disabled" }))),
@@ -225,6 +227,7 @@ async fn a_session_without_a_second_factor_enrols_the_first_one_and_touches_none
         app.patch(&mine).by(&session).json(json!({ "state": "disabled" })).await,
         app.post("/v1/me/recovery-codes").by(&session).await,
         app.post("/v1/me/reset").by(&session).await,
+        app.delete("/v1/me/mfa").by(&session).await,
     ];
 
     for answer in refused {

@@ -652,3 +652,21 @@ async fn an_address_that_asks_too_often_is_told_when_to_come_back() {
     assert_eq!(limited.header("retry-after"), Some("1"));
     assert_eq!(limited["retryAfter"], 1);
 }
+
+#[tokio::test]
+async fn a_second_factor_that_is_switched_off_is_asked_for_no_more() {
+    let app = TestApp::start().await;
+    let alice = app.user("alice").with_totp().with_password().await;
+    alice.sign_in(PASSWORD).await.expect(400);
+    let path = alice.path("/mfa");
+
+    app.policy(json!({ "requirement": "enforced" })).await;
+    app.delete(&path).by(&app.root()).await.expect_problem(409, "mfa_enforced");
+    app.policy(json!({ "requirement": "optional" })).await;
+    app.delete(&path).by(&app.root()).await.expect(204);
+
+    let session = alice.session().await;
+    app.delete("/v1/me/mfa").by(&session).await.expect(204);
+    assert_eq!(app.count(&alice.id, "mfa.switched_off").await, 1, "one that is off stays off");
+    assert_eq!(alice.verify(alice.code()).await.refusal(), Some("no_factor"));
+}

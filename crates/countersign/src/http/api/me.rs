@@ -213,6 +213,16 @@ pub async fn reset(
     Ok(Json::ok(UserView::new(&user, me.asker.call.now)))
 }
 
+/// Switches the caller's own second factor off.
+#[utoipa::path(
+    delete, path = "/v1/me/mfa", tag = "me", security(("token" = ["self"])),
+    responses((status = 204)),
+)]
+pub async fn switch_off_mfa(me: Myself, State(app): State<SharedApp>) -> Result<StatusCode, Problem> {
+    users::switch_off_mfa(&app, &me.asker, &me.handle()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Changes one's own password, and ends all other sessions.
 #[utoipa::path(
     post, path = "/v1/me/password", tag = "me", security(("token" = ["self"])),

@@ -382,6 +382,21 @@ pub async fn sign_out(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Switches a person's second factor off: deletes factors and codes, waiting ones too, and asks for none at sign-in.
+#[utoipa::path(
+    delete, path = "/v1/users/{user}/mfa", tag = "users", security(("token" = ["factors:write"])),
+    params(("user" = String, Path, description = "id, number or username")),
+    responses((status = 204)),
+)]
+pub async fn switch_off_mfa(
+    who: May<permit::WriteFactors>,
+    State(app): State<SharedApp>,
+    Segments(user): Segments<String>,
+) -> Result<StatusCode, Problem> {
+    users::switch_off_mfa(&app, &who.asker, &handle(&user)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 fn roles(names: &[String]) -> Result<Roles, Invalid> {
     let parse = |(place, name): (usize, &String)| Role::parse(&format!("roles[{place}]"), name);
     Ok(Roles::new(names.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?))

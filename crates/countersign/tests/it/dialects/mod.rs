@@ -2,5 +2,6 @@
 
 mod mounting;
 mod permissions;
+mod reltio;
 mod safeshare;
 mod veeam;

@@ -2,7 +2,7 @@
 //!
 //! A second step that is due is no error here but an answer without tokens, which clients tell by its `mfa_token`.
 
-use super::{Mounted, json, refused, roles};
+use super::{json, refused, roles};
 use crate::{
     error::Error,
     http::{
@@ -194,11 +194,7 @@ fn granted(app: &SharedApp, now: Timestamp, grant: Grant, is_short: bool) -> Res
 }
 
 /// Signs out: the session ends, and both of its tokens with it.
-pub(super) async fn sign_out(
-    known: Known,
-    State(app): State<SharedApp>,
-    _: Mounted,
-) -> Result<StatusCode, Problem> {
+pub(super) async fn sign_out(known: Known, State(app): State<SharedApp>) -> Result<StatusCode, Problem> {
     let asker = known.themselves()?;
     if let Some((user, session)) = known.person() {
         sign_in::sign_out(&app, &asker, user.id, session).await?;
