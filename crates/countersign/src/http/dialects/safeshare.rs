@@ -28,7 +28,7 @@ pub fn calls() -> Calls {
         TOKEN,
         Needs::Nothing,
         "`POST /oauth/token`",
-        "login.first_factor login.succeeded login.rejected session.refreshed",
+        "login.first_factor login.succeeded login.rejected password.locked verify.accepted verify.rejected session.refreshed",
         token::issue,
     );
     about_oneself(of_organisations(of_users(calls)))
@@ -42,7 +42,7 @@ fn of_users(calls: Calls) -> Calls {
             "/api/v1/users/{userId}",
             Needs::May(Permission::WriteFactors),
             "`POST /v1/users/{user}/enrolment-links`, `PATCH /v1/users/{user}`",
-            "enrolment_link.sent factor.deleted mfa.switched_off session.revoked user.updated",
+            "enrolment.link_sent factor.deleted mfa.switched_off session.revoked user.updated",
             users::change_mfa,
         )
         .on(Method::GET, "/api/v1/users", owner, "`GET /v1/users?role=owner`", "", users::list)
@@ -85,7 +85,7 @@ fn of_organisations(calls: Calls) -> Calls {
             one,
             Needs::May(Permission::Administer),
             "`PATCH /v1/organisations/{organisation}`, `POST /v1/organisations/{organisation}/enforcement`",
-            "organisation.updated policy.changed enrolment_link.sent",
+            "organisation.updated policy.changed enrolment.link_sent",
             organisations::update,
         )
         .on(
