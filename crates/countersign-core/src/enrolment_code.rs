@@ -85,7 +85,7 @@ impl User {
             return Err(Refusal::AlreadyEnrolled);
         }
         let tag = keys.tag(&self.enrolment_binding(new.factor), None, new.code.expose().as_bytes())?;
-        self.drop_open_enrolment(call);
+        self.drop_open_enrolment("replaced", call);
         let (label, proof) = (new.label.clone(), new.proof.clone());
         let expires_at = self.await_first_code(new.factor, label, proof, new.life, policy, call)?;
         self.enrolment = Some(OpenEnrolment { factor: new.factor, way: Way::Code { tag, failures: 0 } });

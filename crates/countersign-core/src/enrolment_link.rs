@@ -99,7 +99,7 @@ impl User {
         let log = self.sent.entry(Method::Email).or_default();
         log.admit(&policy.resend, call.now).map_err(Refusal::TooSoon)?;
 
-        self.drop_open_enrolment(call);
+        self.drop_open_enrolment("replaced", call);
         if replace {
             self.forget_keys(call);
         }
@@ -212,15 +212,22 @@ impl User {
         })
     }
 
-    /// Ends the open enrolment with its factor: there is a newer one.
-    pub(crate) fn drop_open_enrolment(&mut self, call: &Call) {
+    /// Ends a link that was mailed: its address is not the person's any more, perhaps never was.
+    pub(crate) fn drop_mailed_link(&mut self, call: &Call) {
+        if matches!(self.enrolment, Some(OpenEnrolment { way: Way::Link(_), .. })) {
+            self.drop_open_enrolment("address_changed", call);
+        }
+    }
+
+    /// Ends the open enrolment with its factor.
+    pub(crate) fn drop_open_enrolment(&mut self, reason: &'static str, call: &Call) {
         self.drop_expired_factors(call);
         let Some(factor) = self.enrolment.as_ref().map(|open| open.factor) else { return };
         self.end_enrolment(call);
         let before = self.factors.len();
         self.factors.retain(|held| held.id() != factor);
         if self.factors.len() < before {
-            self.record(call, Note::new(Action::FactorDeleted).factor(factor).reason("replaced"));
+            self.record(call, Note::new(Action::FactorDeleted).factor(factor).reason(reason));
         }
     }
 
@@ -468,6 +475,27 @@ mod tests {
             let code = person.totp_code(0);
             assert_eq!(follow(&mut person, factor, &code), Err(Refusal::TokenGone), "{place}");
         }
+    }
+
+    // An administrator corrects an address because the first mail went to somebody else.
+    #[test]
+    fn another_address_ends_the_link_that_went_to_the_one_before() {
+        let mut person = reachable();
+        let factor = sent(&mut person, 1, false);
+        person.happened();
+        let call = person.staff(Role::Admin);
+
+        let named = UserPatch { display_name: Some(None), phone: Some(None), ..UserPatch::default() };
+        person.user.update(named, &call).expect("update");
+        assert!(person.user.open_enrolment_link(person.now));
+        let email = Email::parse("email", "ada.l@example.com").expect("address");
+        let moved = UserPatch { email: Some(Some(email)), ..UserPatch::default() };
+        person.user.update(moved, &call).expect("update");
+
+        assert_eq!(person.happened(), ["user.updated", "factor.deleted: address_changed"]);
+        let code = person.totp_code(0);
+        assert_eq!(follow(&mut person, factor, &code), Err(Refusal::TokenGone));
+        assert_eq!(person.user.take_withdrawals().len(), 1);
     }
 
     #[test]

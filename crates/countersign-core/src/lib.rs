@@ -6,6 +6,7 @@
 //! the person's earlier events. No I/O, no clock, no global randomness: time and entropy come in as arguments.
 
 pub mod asked;
+mod assignment;
 pub mod attempt;
 pub mod attributes;
 pub mod challenge;

@@ -117,6 +117,15 @@ impl Organisation {
         Ok(())
     }
 
+    /// Like [`Organisation::dismiss`], for a person who was disabled before: two steps keep a slip from being final.
+    pub fn dismiss_disabled(&mut self, user: &User, call: &Call) -> Result<(), Refusal> {
+        call.rank.check_act_on(user.roles.highest())?;
+        if user.status == Status::Active {
+            return Err(Refusal::StillActive);
+        }
+        self.dismiss(user, call)
+    }
+
     /// Changes the name or the language of messages; what is `None` stays as it is.
     pub fn update(&mut self, name: Option<DisplayName>, locale: Option<Locale>, call: &Call) {
         if name.is_none() && locale.is_none() {
@@ -437,6 +446,16 @@ mod tests {
         assert_eq!(event.details["user"], user.id.to_string());
         assert_eq!(event.details["seq"], user.audit_head.seq);
         assert_eq!(event.details["hash"], user.audit_head.hash.to_string());
+    }
+
+    #[test]
+    fn who_is_still_active_is_not_deleted_by_the_careful_way() {
+        let mut organisation = organisation();
+        let mut user = admit(&mut organisation, 10, Role::Member, &admin()).expect("admit");
+
+        assert_eq!(organisation.dismiss_disabled(&user, &admin()), Err(Refusal::StillActive));
+        user.status = Status::Disabled;
+        assert_eq!(organisation.dismiss_disabled(&user, &admin()), Ok(()));
     }
 
     #[test]

@@ -5,16 +5,18 @@ use crate::{
     challenge::{Challenge, NewCode, Recipient},
     destination::{Channel, Destination},
     enrolment::Resync,
+    enrolment_code::{CODE_LIFE, NewEnrolmentCode},
+    enrolment_link::NewLink,
     event::{Call, ChainHead, Event},
     factor::{
         FACTOR_LIMIT, Factor, Kind, PENDING_LIMIT, Proof, emergency::EmergencyCode, recovery::RecoveryCodes,
         scratch::ScratchCode,
     },
-    id::{FactorId, InvitationId},
+    id::{DeliveryId, FactorId, InvitationId},
     lock::{ACCOUNT_FAILURE_LIMIT, Lock, Method, Until},
     message::CodePurpose,
     policy::LockMode,
-    profile::NAME_LIMIT,
+    profile::{Email, NAME_LIMIT},
     refusal::Refusal,
     role::{Role, Roles},
     session::{LOGIN_LIMIT, SESSION_LIMIT},
@@ -111,6 +113,17 @@ enum Step {
         way: u8,
     },
     Delete(usize, By),
+    SendLink {
+        replace: bool,
+        by: By,
+    },
+    FollowLink {
+        right: bool,
+    },
+    IssueEnrolmentCode(By),
+    RedeemEnrolmentCode {
+        right: bool,
+    },
     SignIn {
         matched: bool,
     },
@@ -211,6 +224,10 @@ impl World {
             | Step::Invite(_)
             | Step::AcceptInvitation
             | Step::ChangePassword { .. } => self.act_on_sessions(step)?,
+            Step::SendLink { .. }
+            | Step::FollowLink { .. }
+            | Step::IssueEnrolmentCode(_)
+            | Step::RedeemEnrolmentCode { .. } => self.act_on_link(step)?,
             _ => self.act_on_factors(step)?,
         }
         Ok(Done::Other)
@@ -262,7 +279,7 @@ impl World {
                 let (code, call) = (self.draw_emergency_code(), self.call(by));
                 self.person.user.issue_emergency_code(code, &policy, &call)
             }
-            Step::RevokeEmergencyCode => user.revoke_emergency_code(&client).map(drop),
+            Step::RevokeEmergencyCode => user.revoke_emergency_code(None, &client).map(drop),
             Step::SetStatus(status) => {
                 let patch = UserPatch { status: Some(status), ..UserPatch::default() };
                 user.update(patch, &client)
@@ -334,6 +351,40 @@ impl World {
                 check.matched = matched;
                 let keep = user.sessions.first().map(|session| session.id);
                 user.change_password(&check, HASH.into(), keep, &policy, &themselves).map(drop)
+            }
+            _ => unreachable!("{step:?} is done elsewhere"),
+        }
+    }
+
+    fn act_on_link(&mut self, step: &Step) -> Result<(), Refusal> {
+        let number = self.draw();
+        let (factor, label, proof) = self.person.new_totp(number.into());
+        let by = match step {
+            Step::SendLink { by, .. } | Step::IssueEnrolmentCode(by) => *by,
+            _ => By::Client,
+        };
+        let (call, nobody, code) = (self.call(by), self.person.nobody(), self.person.totp_code(0));
+        let Person { user, policy, .. } = &mut self.person;
+        match *step {
+            Step::SendLink { replace, .. } => {
+                user.email = user.email.take().or_else(|| Email::parse("email", "ada@example.com").ok());
+                let (delivery, url) = (DeliveryId::from_uuid(factor.uuid()), "https://x.example".to_owned());
+                let new = NewLink { factor, label, proof, delivery, url: url.into() };
+                user.send_enrolment_link(&new, replace, policy, &call)
+            }
+            Step::IssueEnrolmentCode(_) => {
+                let code = "123456789".to_owned().into();
+                let new = NewEnrolmentCode { factor, label, proof, code, life: CODE_LIFE };
+                user.issue_enrolment_code(&new, policy, &OpenKeyring, &call).map(drop)
+            }
+            Step::RedeemEnrolmentCode { right } => {
+                let code = typed(if right { "123456789" } else { "987654321" });
+                Ok(user.redeem_enrolment_code(&code, policy, &OpenKeyring, &nobody).map(drop)?)
+            }
+            Step::FollowLink { right } => {
+                let Some(open) = user.enrolment.clone() else { return Ok(()) };
+                let code = if right { typed(&code) } else { typed("nothing") };
+                user.activate_by_link(open.factor, &code, policy, &OpenKeyring, &nobody).map(drop)
             }
             _ => unreachable!("{step:?} is done elsewhere"),
         }
@@ -566,6 +617,7 @@ fn life() -> impl Strategy<Value = Step> {
         2 => any_by().prop_map(Step::ReplaceCodes),
         2 => any_by().prop_map(Step::IssueEmergencyCode),
         1 => Just(Step::RevokeEmergencyCode),
+        3 => links(),
     ];
     let sessions = prop_oneof![
         8 => (0..8_u8).prop_map(|chance| Step::SignIn { matched: chance > 0 }),
@@ -587,6 +639,16 @@ fn life() -> impl Strategy<Value = Step> {
         1 => any_by().prop_map(Step::Reset),
     ];
     prop_oneof![10 => attempts(true), 8 => factors, 10 => sessions, 1 => rare]
+}
+
+/// Setting up an app by link or code.
+fn links() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (any::<bool>(), any_by()).prop_map(|(replace, by)| Step::SendLink { replace, by }),
+        3 => any::<bool>().prop_map(|right| Step::FollowLink { right }),
+        2 => any_by().prop_map(Step::IssueEnrolmentCode),
+        2 => any::<bool>().prop_map(|right| Step::RedeemEnrolmentCode { right }),
+    ]
 }
 
 /// Codes that are sent and typed, and little else.
@@ -888,6 +950,38 @@ proptest! {
             let last = times.last().map(|at| at.until(challenge.sent_at));
             prop_assert!(last.is_none_or(|pause| pause >= Duration::from_secs(30)));
             times.push(challenge.sent_at);
+        }
+    }
+
+    // Whoever stole it must not come before the one who reads the mail.
+    #[test]
+    fn a_password_alone_adds_no_factor_while_a_link_or_code_is_open(
+        steps in vec(prop_oneof![3 => life(), 1 => links()], 1..160),
+    ) {
+        let mut world = beginning();
+        for step in steps {
+            let (user, now) = (&world.person.user, world.person.now);
+            let known: BTreeSet<FactorId> = user.factors.iter().map(Factor::id).collect();
+            let active: BTreeSet<FactorId> = user.active_factors().map(|held| held.id).collect();
+            let is_open = user.open_enrolment_link(now);
+            let by_password = matches!(
+                step,
+                Step::EnrolInLogin(_)
+                    | Step::ActivateInLogin { .. }
+                    | Step::Enrol(By::Themselves { second_factor: false })
+                    | Step::EnrolSent(By::Themselves { second_factor: false })
+                    | Step::Activate { by: By::Themselves { second_factor: false }, .. }
+            );
+            let _ = world.apply(&step);
+            let user = &world.person.user;
+            if is_open && by_password {
+                prop_assert!(user.factors.iter().all(|factor| known.contains(&factor.id())), "{step:?}");
+                prop_assert!(user.active_factors().all(|held| active.contains(&held.id)), "{step:?}");
+            }
+            let waits = user.enrolment.as_ref().is_none_or(|open| {
+                user.factors.iter().any(|factor| factor.id() == open.factor && matches!(factor, Factor::Pending(_)))
+            });
+            prop_assert!(waits, "an enrolment without its factor after {step:?}");
         }
     }
 

@@ -93,6 +93,9 @@ pub enum Refusal {
     /// The person is disabled.
     #[error("the person is disabled")]
     UserDisabled,
+    /// The person is active, and only disabled ones may be deleted this way.
+    #[error("the person is active; disable them first")]
+    StillActive,
     /// The invitation, login or session is unknown, used or expired.
     #[error("the token is unknown, used or expired")]
     TokenGone,

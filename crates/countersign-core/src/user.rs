@@ -314,6 +314,9 @@ impl User {
         if !changed.is_empty() {
             self.record(call, Note::new(Action::UserUpdated).detail("changed", changed));
             self.tell_of_new_address(&before, call);
+            if self.email != before.email {
+                self.drop_mailed_link(call);
+            }
         }
         Ok(())
     }
@@ -733,7 +736,7 @@ mod tests {
         assert_eq!(person.user.update(disabled(), &call), above);
         assert_eq!(person.user.update(UserPatch::default(), &call), above);
         assert_eq!(issue(&mut person, &call), above);
-        assert_eq!(person.user.revoke_emergency_code(&call).map(drop), above);
+        assert_eq!(person.user.revoke_emergency_code(None, &call).map(drop), above);
         assert_eq!(invite(&mut person, &call).map(drop), above);
         let codes = person.user.recovery.clone().expect("codes");
         assert_eq!(person.user.replace_recovery_codes(codes, &policy, &call), above);

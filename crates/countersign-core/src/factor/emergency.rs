@@ -65,6 +65,11 @@ impl EmergencyCode {
         Ok(Self { salt, tag, issued_at: now, expires_at: now.after(life), used_at: None })
     }
 
+    /// Returns the life that policy grants to who asks for one: what they ask, within its bounds.
+    pub fn granted_life(asked: Duration, policy: &Policy) -> Duration {
+        asked.clamp(SHORTEST, Duration::from_secs(policy.emergency_code_seconds).max(SHORTEST))
+    }
+
     /// Tells whether it can still be used.
     pub fn is_good(&self, now: Timestamp) -> bool {
         self.used_at.is_none() && now < self.expires_at
@@ -110,12 +115,15 @@ impl User {
         Ok(())
     }
 
-    /// Withdraws the person's emergency code; tells whether there was a good one.
-    pub fn revoke_emergency_code(&mut self, call: &Call) -> Result<bool, Refusal> {
+    /// Withdraws the person's emergency code, or none but the one with this id; tells whether there was one.
+    pub fn revoke_emergency_code(&mut self, only: Option<Uuid>, call: &Call) -> Result<bool, Refusal> {
         self.check_managed_by(call)?;
-        let Some(code) = self.emergency.take() else { return Ok(false) };
+        let is_meant = |code: &mut EmergencyCode| only.is_none_or(|id| code.salt == id);
+        if self.emergency.take_if(is_meant).is_none() {
+            return Ok(false);
+        }
         self.record(call, Note::new(Action::EmergencyCodeRevoked).kind(Kind::Emergency));
-        Ok(code.is_good(call.now))
+        Ok(true)
     }
 }
 
@@ -167,10 +175,29 @@ mod tests {
         let mut person = Person::new();
         let (code, call) = (person.emergency.canonical().to_owned(), person.client());
 
-        assert_eq!(person.user.revoke_emergency_code(&call), Ok(true));
+        assert_eq!(person.user.revoke_emergency_code(None, &call), Ok(true));
 
         assert_eq!(person.verify(&code, EMERGENCY), Verdict::NoFactor);
-        assert_eq!(person.user.revoke_emergency_code(&call), Ok(false));
+        assert_eq!(person.user.revoke_emergency_code(None, &call), Ok(false));
+    }
+
+    #[test]
+    fn a_code_that_was_replaced_is_not_the_one_that_is_withdrawn() {
+        let mut person = Person::new();
+        let (present, call) = (person.user.emergency.clone().expect("code").salt, person.client());
+
+        assert_eq!(person.user.revoke_emergency_code(Some(Uuid::nil()), &call), Ok(false));
+        assert!(person.user.emergency.is_some());
+        assert_eq!(person.user.revoke_emergency_code(Some(present), &call), Ok(true));
+        assert!(person.user.emergency.is_none());
+    }
+
+    #[test]
+    fn policy_grants_a_life_within_its_bounds() {
+        let policy = Policy { emergency_code_seconds: 3600, ..Policy::default() };
+        let granted = |seconds| EmergencyCode::granted_life(Duration::from_secs(seconds), &policy).as_secs();
+
+        assert_eq!([0, 60, 600, 3600, 86_400].map(granted), [60, 60, 600, 3600, 3600]);
     }
 
     #[test]

@@ -55,6 +55,9 @@ fn hint_of(status: StatusCode, problem: &Value) -> Option<String> {
         StatusCode::NOT_FOUND => "check the name: countersign user list, factor list, client list".into(),
         StatusCode::GONE => "enrol again".into(),
         StatusCode::CONFLICT => match text(problem, "/code") {
+            "already_enrolled" => {
+                "mail a link (factor enrol --link), or reset them first: countersign reset".into()
+            }
             "challenge_used" => "send another code: countersign challenge send".into(),
             "method_locked" => "make sure who asks, then: countersign unlock".into(),
             "channel_not_configured" => "configure a provider in [delivery], or choose another type".into(),

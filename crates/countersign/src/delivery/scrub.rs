@@ -221,6 +221,17 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_tells_no_link_and_no_token() {
+        let words =
+            Words::EnrolmentLink { url: Secret::new("https://x.example/enrol?token=csl_aZ9".to_owned()) };
+        let mail = letter(Channel::Mail, "ada@example.com", words);
+
+        let said = "554 https://x.example/enrol?token=csl_aZ9 is listed; csl_aZ9 too";
+
+        assert_eq!(reason(said, &mail), "554 … is listed; … too");
+    }
+
+    #[test]
     fn a_reference_keeps_the_numbers_that_are_not_ours() {
         let words = Words::Notice { what: Notice::FactorAdded, concerns: None, ip: None };
         let sms = letter(Channel::Sms, "+4915112345678", words);

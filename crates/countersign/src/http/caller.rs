@@ -7,7 +7,11 @@ use super::{SharedApp, Web, dialects::Mounted, problem::Problem, request::Reques
 use crate::{
     app::Asker,
     error::Error,
-    service::{client_assertions, clients, organisations, tokens::Holder},
+    service::{
+        client_assertions::{self, Proven},
+        clients, organisations,
+        tokens::Holder,
+    },
 };
 use axum::extract::{FromRequestParts, Query};
 use countersign_core::{
@@ -98,6 +102,16 @@ impl FromRequestParts<Web> for Known {
 }
 
 impl Known {
+    /// Makes somebody known of a client that signed its request, within what it may ask.
+    pub async fn by_signature((organisation, id): Proven, parts: &Parts, web: &Web) -> Result<Self, Problem> {
+        let client = organisation.client(id).ok_or_else(invalid_client)?;
+        let (scopes, rank) = (client.scopes.clone(), client.rank());
+        let caller = Caller::Client { organisation, id, scopes, rank };
+        web.limits.check_client(caller.key()).map_err(|retry| Problem::too_many(&retry))?;
+        let home = caller.chosen_organisation(parts, web).await?;
+        Ok(Self { caller, info: RequestInfo::of(parts), home })
+    }
+
     /// Returns the organisation the request is about: the one the dialect is bound to, else the caller's own.
     pub const fn organisation(&self) -> &Arc<Organisation> {
         &self.home
@@ -220,10 +234,10 @@ impl AuthenticatedClient {
     pub async fn by_assertion(
         app: &SharedApp,
         assertion: &str,
-        audiences: &[String],
+        is_for_us: impl Fn(&str) -> bool,
         now: Timestamp,
     ) -> Result<Option<Self>, Error> {
-        let proven = client_assertions::by_assertion(app, assertion, audiences, now).await?;
+        let proven = client_assertions::by_assertion(app, assertion, is_for_us, now).await?;
         Ok(proven.map(|(organisation, id)| Self { organisation, id }))
     }
 }

@@ -229,6 +229,7 @@ impl From<Refusal> for Problem {
             Refusal::NoProvider(_) => Self::new(S::CONFLICT, "channel_not_configured", detail),
             Refusal::AlreadyEnrolled => Self::new(S::CONFLICT, "already_enrolled", detail),
             Refusal::UserDisabled => Self::new(S::CONFLICT, "user_disabled", detail),
+            Refusal::StillActive => Self::new(S::CONFLICT, "user_active", detail),
             Refusal::LastOwner => Self::new(S::CONFLICT, "last_owner", detail),
             Refusal::Taken(member) => Error::Conflict(member).into(),
             Refusal::TokenGone => Self::new(S::GONE, "token_gone", detail),

@@ -81,7 +81,7 @@ pub async fn layer(State(web): State<Web>, mut request: Request, next: Next) -> 
         let allow = answer.headers_mut().remove(header::ALLOW);
         problem.log(&info.id);
         answer = match &mounted {
-            Some(mounted) => dialects::render(&problem, mounted),
+            Some(mounted) => dialects::render(&problem, mounted, info.now),
             None => problem.into_answer(&info.id),
         };
         answer.headers_mut().extend(allow.map(|methods| (header::ALLOW, methods)));

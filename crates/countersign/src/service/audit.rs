@@ -8,7 +8,7 @@ use crate::{
     app::{App, Asker},
     error::{Error, Result},
     keys::{Keys, SigningKey},
-    store::{AuditFilter, AuditRow, Checkpoint, Page, Store},
+    store::{AuditFilter, AuditRow, AuditSpan, Checkpoint, Numbered, Page, Store},
 };
 use countersign_core::{
     Action, OrganisationId, Timestamp,
@@ -34,6 +34,17 @@ pub async fn list(
     limit: usize,
 ) -> Result<Page<Event>> {
     app.store.audit(asker.organisation.id, filter, after, limit).await
+}
+
+/// Returns a page of the organisation's events oldest first, for another system to keep; and how many there are.
+pub async fn export(
+    app: &App,
+    asker: &Asker,
+    span: &AuditSpan,
+    offset: u64,
+    limit: usize,
+) -> Result<(Vec<Numbered>, u64)> {
+    app.store.audit_span(asker.organisation.id, span, offset, limit).await
 }
 
 /// What a verification of the whole trail found.

@@ -6,7 +6,7 @@
 
 use super::{
     factors::{self, Enrolment, NewFactor},
-    sign_in,
+    organisations, sign_in,
     ticket::Ticket,
 };
 use crate::{
@@ -109,8 +109,7 @@ pub async fn issue_code(
 /// Returns the address at which people of an organisation type their code.
 pub async fn code_page(app: &App, asker: &Asker) -> Result<String> {
     let page = format!("{}{PAGE}", app.config.issuer());
-    let first = app.store.organisations(None, 1).await?.items.into_iter().next();
-    Ok(match first {
+    Ok(match organisations::first(app).await? {
         Some(first) if first.id == asker.organisation.id => page,
         _ => format!("{page}?organisation={}", asker.organisation.slug.as_str()),
     })

@@ -2,9 +2,9 @@
 
 use crate::{
     app::{App, Asker},
-    error::Result,
+    error::{Error, Result},
 };
-use countersign_core::{Handle, Method, User};
+use countersign_core::{Handle, Method, User, UserId};
 
 /// Clears flag and count of methods, and of the password where that is asked for; returns the person as they are then.
 pub async fn unlock(
@@ -22,4 +22,25 @@ pub async fn unlock(
         Ok(user.clone())
     })
     .await
+}
+
+/// Like [`unlock`], for a caller who is told the true state of each method even if the store fails: what cannot be done
+/// together is tried method by method. Returns the person as they are then, and the last failure.
+pub async fn unlock_what_can_be(
+    app: &App,
+    asker: &Asker,
+    id: UserId,
+    methods: Vec<Method>,
+) -> Result<(User, Option<Error>)> {
+    let handle = Handle::Id(id);
+    match unlock(app, asker, &handle, methods.clone(), false).await {
+        Ok(user) => return Ok((user, None)),
+        Err(Error::Store(_) | Error::Internal(_) | Error::Busy) => {}
+        Err(refused) => return Err(refused),
+    }
+    let mut failure = None;
+    for method in methods {
+        failure = unlock(app, asker, &handle, vec![method], false).await.err().or(failure);
+    }
+    Ok((app.user(asker.organisation.id, &handle).await?, failure))
 }

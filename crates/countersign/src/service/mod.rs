@@ -12,6 +12,7 @@ pub mod enrolment_tickets;
 pub mod factors;
 pub mod locks;
 pub mod login_ticket;
+pub mod numbers;
 pub mod organisations;
 pub mod passwords;
 pub mod recovery;

@@ -1,11 +1,11 @@
 //! Recovery codes, which people keep, and emergency codes, which administrators issue.
 
 use crate::{
-    app::{App, Asker},
+    app::{App, Asker, With},
     error::{Error, Result},
 };
 use countersign_core::{
-    Handle, Secret, Timestamp,
+    Handle, Secret, User,
     factor::{emergency::EmergencyCode, recovery::RecoveryCodes, scratch::ScratchCode},
 };
 use std::time::Duration;
@@ -29,13 +29,13 @@ pub async fn codes(app: &App, asker: &Asker, handle: &Handle) -> Result<Option<R
     Ok(app.user(asker.organisation.id, handle).await?.recovery)
 }
 
-/// Issues an emergency code; returns it, shown once, and when it lapses.
+/// Issues an emergency code; returns it, and its text, which is shown once.
 pub async fn issue_emergency_code(
     app: &App,
     asker: &Asker,
     handle: &Handle,
     life: Option<Duration>,
-) -> Result<(Secret<String>, Timestamp)> {
+) -> Result<(EmergencyCode, Secret<String>)> {
     let id = app.resolve(asker.organisation.id, handle).await?;
     let drawn = ScratchCode::generate(&mut rand::rng());
     let salt = draw_salt();
@@ -50,11 +50,11 @@ pub async fn issue_emergency_code(
         app.keys.as_ref(),
         asker.call.now,
     )?;
-    let expires_at = code.expires_at;
+    let issued = code.clone();
 
     app.change(asker, id, move |user, with| user.issue_emergency_code(code.clone(), with.policy, with.call))
         .await?;
-    Ok((drawn.shown(), expires_at))
+    Ok((issued, drawn.shown()))
 }
 
 /// Returns a person's emergency code, without the code.
@@ -63,9 +63,15 @@ pub async fn emergency_code(app: &App, asker: &Asker, handle: &Handle) -> Result
     user.emergency.ok_or(Error::NotFound("emergency code"))
 }
 
-/// Withdraws a person's emergency code.
+/// Withdraws a person's emergency code, if there is one.
 pub async fn revoke_emergency_code(app: &App, asker: &Asker, handle: &Handle) -> Result<()> {
-    app.change(asker, handle, |user, with| user.revoke_emergency_code(with.call)).await.map(drop)
+    app.change(asker, handle, |user, with| user.revoke_emergency_code(None, with.call)).await.map(drop)
+}
+
+/// Withdraws the emergency code with this id, and none that came after it.
+pub async fn revoke_this_emergency_code(app: &App, asker: &Asker, handle: &Handle, id: Uuid) -> Result<()> {
+    let revoke = move |user: &mut User, with: With<'_>| user.revoke_emergency_code(Some(id), with.call);
+    if app.change(asker, handle, revoke).await? { Ok(()) } else { Err(Error::NotFound("emergency code")) }
 }
 
 /// Draws the random id that salts a hash.

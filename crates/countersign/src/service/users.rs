@@ -198,6 +198,11 @@ pub async fn switch_off_mfa(app: &App, asker: &Asker, handle: &Handle) -> Result
     app.change(asker, handle, |user, with| user.switch_off_mfa(with.policy, with.call)).await
 }
 
+/// Deletes a person who is disabled, and nobody else.
+pub async fn delete_disabled(app: &App, asker: &Asker, id: UserId) -> Result<()> {
+    app.remove(asker, id, |organisation, user, call| organisation.dismiss_disabled(user, call)).await
+}
+
 /// Deletes all of a person's factors, codes, locks and sessions; or the factors of one kind.
 pub async fn reset(app: &App, asker: &Asker, handle: &Handle, kind: Option<Kind>) -> Result<User> {
     app.change(asker, handle, move |user, with| {

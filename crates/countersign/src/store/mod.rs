@@ -101,6 +101,26 @@ pub struct AuditFilter {
     pub until: Option<Timestamp>,
 }
 
+/// Which audit events are handed to another system, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditSpan {
+    /// Only these actions.
+    pub actions: Vec<Action>,
+    /// Only later than this.
+    pub after: Option<Timestamp>,
+    /// Only until this, itself included.
+    pub until: Option<Timestamp>,
+}
+
+/// An event with the number of its row: the order of commits, and a name that no other event has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Numbered {
+    /// The row's number.
+    pub row: i64,
+    /// The event.
+    pub event: Event,
+}
+
 /// A page of a list, and where the next one begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
@@ -318,6 +338,19 @@ impl Store {
         limit: usize,
     ) -> Result<Page<Event>> {
         engine!(self, engine => engine.audit(organisation, filter, after, limit).await)
+    }
+
+    /// Returns some of an organisation's events, oldest first, after passing over `offset` of them; and how many there are.
+    ///
+    /// Other systems count pages, so what is passed over is read, too: the further back, the dearer.
+    pub async fn audit_span(
+        &self,
+        organisation: OrganisationId,
+        span: &AuditSpan,
+        offset: u64,
+        limit: usize,
+    ) -> Result<(Vec<Numbered>, u64)> {
+        engine!(self, engine => engine.audit_span(organisation, span, offset, limit).await)
     }
 
     /// Returns up to `limit` audit rows of all organisations in the order of their commits, after row number `after`.

@@ -97,6 +97,25 @@ fn a_person_is_managed_from_creation_to_deletion() {
 }
 
 #[test]
+fn a_person_is_sent_a_link_or_told_a_code() {
+    let terminal = Terminal::new();
+    terminal.ends(0, "user create ada --email ada@example.org");
+
+    let unsent = terminal.ends(1, "factor enrol ada --link --replace");
+    assert!(unsent.contains("channel_not_configured") && unsent.contains("[delivery]"), "{unsent}");
+    terminal.ends(2, "factor enrol ada --link --code");
+    terminal.ends(2, "factor enrol ada --replace");
+    let told = terminal.ends(0, "factor enrol ada --code --minutes 10");
+    assert!(told.contains("/enrol") && told.contains("once, within"), "{told}");
+    let code = terminal.json(0, "factor enrol ada --code")["code"].clone();
+    assert!(code.as_str().is_some_and(|code| code.len() == 9), "{code}");
+
+    terminal.import_token("ada");
+    let refused = terminal.ends(1, "factor enrol ada --code");
+    assert!(refused.contains("already_enrolled") && refused.contains("hint: "), "{refused}");
+}
+
+#[test]
 fn a_factor_is_enrolled_used_and_removed() {
     let terminal = Terminal::new();
     terminal.ends(0, "user create ada");

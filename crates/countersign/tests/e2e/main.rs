@@ -3,9 +3,11 @@
 //! Each test makes an installation of its own in a temporary directory and serves it on a port the system chooses.
 
 mod api;
+mod browser;
 mod cli;
 mod crash;
 mod demo;
+mod enrolment_page;
 mod installation;
 mod messages;
 mod namespace;
@@ -14,3 +16,8 @@ mod start;
 mod story;
 mod tls;
 mod tools;
+
+/// The mail server of the tests in process.
+#[path = "../it/peers/mail.rs"]
+#[expect(dead_code, reason = "they ask it for more")]
+mod mail_server;

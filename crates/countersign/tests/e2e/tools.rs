@@ -8,7 +8,8 @@ use std::{
 };
 
 /// The Debian package of a program that may be missing.
-const PACKAGES: [(&str, &str); 6] = [
+const PACKAGES: [(&str, &str); 7] = [
+    ("chromedriver", "chromium-driver"),
     ("curl", "curl"),
     ("oathtool", "oathtool"),
     ("zbarimg", "zbar-tools"),

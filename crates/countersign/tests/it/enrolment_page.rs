@@ -256,6 +256,22 @@ async fn a_token_is_good_for_its_own_person_and_purpose_only() {
 }
 
 #[tokio::test]
+async fn a_link_that_was_replaced_is_not_sent_any_more() {
+    let app = TestApp::start().await;
+    let ada = app.user("ada").await;
+    let first = send(&app, &ada, json!({})).await.expect_created().text("delivery");
+    let second = send(&app, &ada, json!({})).await.expect_created().text("delivery");
+    let state = async |id: &str| {
+        app.get(&format!("/v1/deliveries/{id}")).by(&app.root()).await.expect_ok().text("state")
+    };
+
+    assert_eq!((state(&first).await.as_str(), state(&second).await.as_str()), ("superseded", "queued"));
+
+    app.post(&ada.path("/enrolment-code")).by(&app.root()).await.expect_created();
+    assert_eq!(state(&second).await, "superseded");
+}
+
+#[tokio::test]
 async fn of_sixteen_who_finish_at_once_one_does() {
     let app = TestApp::start().await;
     let ada = app.user("ada").await;

@@ -197,11 +197,11 @@ impl OauthError {
         Self { status, error, description: description.into(), more: None }
     }
 
-    fn bad(error: &'static str, description: impl Into<String>) -> Self {
+    pub(in crate::http) fn bad(error: &'static str, description: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error, description)
     }
 
-    fn invalid_client() -> Self {
+    pub(in crate::http) fn invalid_client() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "invalid_client", "the client's proof is not right")
     }
 
@@ -288,7 +288,7 @@ pub async fn token(
     headers: HeaderMap,
     Form(form): Form<TokenForm>,
 ) -> Result<Response, Failure> {
-    let client = authenticate(&app, &info, &headers, form.proof(), &audiences(&app)).await?;
+    let client = authenticate(&app, &info, &headers, form.proof(), |audience| is_us(&app, audience)).await?;
     match form.grant_type.as_deref() {
         Some("client_credentials") => client_credentials(&app, &info, client, &form),
         Some("password") => by_password(&app, &info, client, form).await,
@@ -475,7 +475,7 @@ pub async fn introspect(
     headers: HeaderMap,
     Form(form): Form<TokenOnlyForm>,
 ) -> Result<Json<Value>, Failure> {
-    let client = authenticate(&app, &info, &headers, form.proof(), &audiences(&app)).await?;
+    let client = authenticate(&app, &info, &headers, form.proof(), |audience| is_us(&app, audience)).await?;
     let client = client.ok_or_else(OauthError::invalid_client)?;
     Ok(Json::ok(
         describe(&app, &info, &client, &form.token).await?.unwrap_or_else(|| json!({ "active": false })),
@@ -595,7 +595,7 @@ pub(in crate::http) async fn authenticate(
     info: &RequestInfo,
     headers: &HeaderMap,
     proof: Proof<'_>,
-    audiences: &[String],
+    is_for_us: impl Fn(&str) -> bool,
 ) -> Result<Option<AuthenticatedClient>, Failure> {
     let header = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
     let client = match (header, proof) {
@@ -610,7 +610,7 @@ pub(in crate::http) async fn authenticate(
             AuthenticatedClient::check(app, id, secret, info.now).await?
         }
         (None, Proof { id, secret: None, assertion_type: Some(kind), assertion: Some(assertion) }) => {
-            by_assertion(app, info, id, kind, assertion, audiences).await?
+            by_assertion(app, info, id, kind, assertion, is_for_us).await?
         }
         (Some(_), _) | (None, Proof { secret: Some(_), assertion: Some(_), .. }) => {
             return Err(OauthError::bad("invalid_request", "name the client once").into());
@@ -627,7 +627,7 @@ async fn by_assertion(
     id: Option<&str>,
     kind: &str,
     assertion: &str,
-    audiences: &[String],
+    is_for_us: impl Fn(&str) -> bool,
 ) -> Result<Option<AuthenticatedClient>, Failure> {
     if kind != JWT_BEARER {
         return Err(OauthError::bad(
@@ -636,12 +636,11 @@ async fn by_assertion(
         )
         .into());
     }
-    let client = AuthenticatedClient::by_assertion(app, assertion, audiences, info.now).await?;
+    let client = AuthenticatedClient::by_assertion(app, assertion, is_for_us, info.now).await?;
     Ok(client.filter(|client| id.is_none_or(|id| id.parse() == Ok(client.id))))
 }
 
-/// Whom an assertion may be for: this server or its token endpoint (RFC 7523 §3).
-fn audiences(app: &SharedApp) -> [String; 2] {
-    let issuer = app.tokens.issuer();
-    [issuer.to_owned(), format!("{issuer}/oauth/token")]
+/// Tells whether an assertion for this audience is for us: the server or its token endpoint (RFC 7523 §3).
+fn is_us(app: &SharedApp, audience: &str) -> bool {
+    audience.strip_prefix(app.tokens.issuer()).is_some_and(|path| matches!(path, "" | "/" | "/oauth/token"))
 }

@@ -149,9 +149,9 @@ pub async fn issue_emergency(
     OptionalBody(body): OptionalBody<EmergencyBody>,
 ) -> Result<Json<NewEmergencyCode>, Problem> {
     let life = body.expires_in_seconds.map(Duration::from_secs);
-    let (code, expires_at) = recovery::issue_emergency_code(&app, &who.asker, &handle(&user)?, life).await?;
-    let code = code.expose().clone();
-    Ok(Json::created(NewEmergencyCode { code, expires_at: expires_at.to_string() }))
+    let (issued, code) = recovery::issue_emergency_code(&app, &who.asker, &handle(&user)?, life).await?;
+    let (code, expires_at) = (code.expose().clone(), issued.expires_at.to_string());
+    Ok(Json::created(NewEmergencyCode { code, expires_at }))
 }
 
 /// Withdraws a person's emergency code.

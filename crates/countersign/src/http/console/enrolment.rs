@@ -94,7 +94,7 @@ async fn confirm(
     };
     let language = Language::of(&shown.locale);
     Ok(match enrolment_links::confirm(app, anonymous(info), token, code).await? {
-        Confirmed::Done => Page::new(language, "done").with("product", shown.product),
+        Confirmed::Done => Page::new(language, "done").with("product", isolated(&shown.product)),
         Confirmed::Wrong { attempts_left: 0 } => Page::new(language, "spent").status(StatusCode::GONE),
         Confirmed::Wrong { attempts_left } => {
             set_up(&shown)?.with("error", "wrong").with("left", attempts_left).status(StatusCode::BAD_REQUEST)
@@ -137,8 +137,8 @@ fn digits(typed: &str, count: usize) -> Option<Code> {
 fn set_up(shown: &enrolment_links::Page) -> Result<Page, Problem> {
     let qr = QrCode::new(shown.uri.expose())?.svg();
     Ok(Page::new(Language::of(&shown.locale), "app")
-        .with("product", shown.product.as_str())
-        .with("account", shown.account.as_str())
+        .with("product", isolated(&shown.product))
+        .with("account", isolated(&shown.account))
         .with("key", groups(shown.key.expose()))
         .with("uri", shown.uri.expose().as_str())
         .with("qr", Value::from_safe_string(qr))
@@ -161,6 +161,11 @@ fn gone(reader: &'static Language) -> Page {
 
 fn busy(reader: &'static Language) -> Page {
     Page::new(reader, "busy").status(StatusCode::TOO_MANY_REQUESTS)
+}
+
+/// Keeps a name in its own direction within a sentence that may run the other way (Unicode Standard Annex 9, §2.4).
+fn isolated(name: &str) -> String {
+    format!("\u{2068}{name}\u{2069}")
 }
 
 /// Returns a key in groups of four, as it is read and typed.

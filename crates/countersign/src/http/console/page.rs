@@ -125,3 +125,88 @@ impl IntoResponse for Page {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the colours of light and dark pages by their names.
+    fn schemes() -> [BTreeMap<&'static str, [u8; 3]>; 2] {
+        let (light, dark) = STYLE.split_once("@media (prefers-color-scheme: dark)").expect("two schemes");
+        [light, dark].map(|text| {
+            let pairs = text
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix("--")?.strip_suffix(';')?.split_once(": "));
+            pairs.map(|(name, colour)| (name, channels(colour))).collect()
+        })
+    }
+
+    fn channels(colour: &str) -> [u8; 3] {
+        let digits = colour.strip_prefix('#').expect("a colour");
+        let wide: String = match digits.len() {
+            3 => digits.chars().flat_map(|digit| [digit, digit]).collect(),
+            _ => digits.to_owned(),
+        };
+        [0, 2, 4].map(|at| u8::from_str_radix(&wide[at..at + 2], 16).expect("hexadecimal"))
+    }
+
+    /// The relative luminance of WCAG 2.2.
+    fn luminance(colour: [u8; 3]) -> f64 {
+        let linear = |channel: u8| match f64::from(channel) / 255.0 {
+            low if low <= 0.04045 => low / 12.92,
+            high => ((high + 0.055) / 1.055).powf(2.4),
+        };
+        let [red, green, blue] = colour.map(linear);
+        0.2126 * red + 0.7152 * green + 0.0722 * blue
+    }
+
+    fn contrast(a: [u8; 3], b: [u8; 3]) -> f64 {
+        let (a, b) = (luminance(a), luminance(b));
+        (a.max(b) + 0.05) / (a.min(b) + 0.05)
+    }
+
+    #[test]
+    fn colours_are_far_enough_apart_in_light_and_dark() {
+        assert!((contrast([0; 3], [255; 3]) - 21.0).abs() < 0.01);
+        for scheme in schemes() {
+            for (front, back, least) in [
+                ("text", "page", 7.0),
+                ("quiet", "page", 4.5),
+                ("wrong", "page", 4.5),
+                ("accent", "page", 4.5),
+                ("on-accent", "accent", 4.5),
+                // What a field or a picture ends at (WCAG 2.2, 1.4.11).
+                ("edge", "page", 3.0),
+            ] {
+                let found = contrast(scheme[front], scheme[back]);
+                assert!(found >= least, "{front} on {back}: {found:.1}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_lacks_nothing_in_any_language() {
+        for language in Language::all() {
+            for section in language.sections().filter(|section| *section != "any") {
+                let template = TEMPLATES.iter().find(|(name, _)| name.strip_suffix(".html") == Some(section));
+                let mut page = Page::new(language, section);
+                for name in ["product", "account", "key", "uri", "qr", "username"] {
+                    page = page.with(name, "<b>x</b>");
+                }
+                for (error, left) in [("", 5), ("wrong", 1), ("wrong", 2), ("malformed", 3), ("refused", 0)] {
+                    let text = Page { facts: page.facts.clone(), ..Page::new(language, section) }
+                        .with("error", error)
+                        .with("left", left)
+                        .with("digits", 6)
+                        .render()
+                        .expect("rendered");
+                    assert!(text.contains("<h1>") && !text.contains("<b>") && !text.contains("{{"), "{text}");
+                    assert_eq!(
+                        text.contains("<form"),
+                        template.is_some_and(|(_, source)| source.contains("<form"))
+                    );
+                }
+            }
+        }
+    }
+}

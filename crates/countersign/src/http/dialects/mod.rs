@@ -16,7 +16,7 @@ use axum::{
     response::Response,
     routing::{MethodFilter, on},
 };
-use countersign_core::Permission;
+use countersign_core::{Permission, Timestamp};
 use http::{HeaderValue, Method, header};
 pub use mounting::Mounted;
 
@@ -110,11 +110,11 @@ fn canonical(dialect: Dialect, path: &str) -> Option<String> {
 }
 
 /// Writes a problem as the vendor does.
-pub(super) fn render(problem: &Problem, mounted: &Mounted) -> Response {
+pub(super) fn render(problem: &Problem, mounted: &Mounted, now: Timestamp) -> Response {
     let mut answer = match mounted.dialect {
         Dialect::SafeShare => safeshare::render(problem, mounted),
         Dialect::Veeam => veeam::render(problem, mounted),
-        Dialect::Rsa => rsa::render(problem, mounted),
+        Dialect::Rsa => rsa::render(problem, mounted, now),
         Dialect::Reltio => reltio::render(problem, mounted),
     };
     if let Some(seconds) = problem.seconds_to_wait() {

@@ -9,6 +9,7 @@ mod login;
 mod members;
 mod mfa;
 mod multipart;
+mod person;
 mod qr;
 mod roles;
 mod token;

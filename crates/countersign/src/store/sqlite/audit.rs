@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    store::{AuditFilter, AuditRow, ClaimedHead, Page, time_span},
+    store::{AuditFilter, AuditRow, AuditSpan, ClaimedHead, Numbered, Page, time_span},
 };
 use countersign_core::{
     Action, OrganisationId, Timestamp, UserId,
@@ -41,6 +41,18 @@ impl Sqlite {
                 None => list(reader, organisation, &filter, after, limit),
             })
             .await
+    }
+
+    /// See [`crate::store::Store::audit_span`].
+    pub async fn audit_span(
+        &self,
+        organisation: OrganisationId,
+        span: &AuditSpan,
+        offset: u64,
+        limit: usize,
+    ) -> Result<(Vec<Numbered>, u64)> {
+        let span = span.clone();
+        self.readers.read(move |reader| span_of(reader, organisation, &span, offset, limit)).await
     }
 
     /// See [`crate::store::Store::audit_rows`].
@@ -155,6 +167,43 @@ const LIST_BY_ACTION: &str = "SELECT row, at, body FROM audit
         WHERE organisation = ?1 AND action = ?2 AND at >= ?3 AND at < ?4
     ORDER BY at DESC, row DESC LIMIT ?6";
 
+fn span_of(
+    connection: &Connection,
+    organisation: OrganisationId,
+    span: &AuditSpan,
+    offset: u64,
+    limit: usize,
+) -> Result<(Vec<Numbered>, u64)> {
+    let organisation = organisation.uuid().into_bytes();
+    // Between spaces, which no name holds.
+    let names: String = span.actions.iter().map(|action| format!(" {action} ")).collect();
+    let after = span.after.map_or(i64::MIN, Timestamp::millis);
+    let until = span.until.map_or(i64::MAX, Timestamp::millis);
+    let total: i64 = connection
+        .prepare_cached(SPAN_COUNT)?
+        .query_row(params![organisation, names, after, until], |row| row.get(0))?;
+    let (offset, limit) =
+        (i64::try_from(offset).unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX));
+    let mut statement = connection.prepare_cached(SPAN)?;
+    let mut rows = statement.query(params![organisation, names, after, until, limit, offset])?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        events.push(Numbered { row: row.get(0)?, event: read(row.get_ref(1)?.as_bytes()?)? });
+    }
+    Ok((events, total.unsigned_abs()))
+}
+
+// By the index of times, whose order is the one asked for; the actions are looked at row by row. Others read what is new
+// every few minutes, so the span is short. What stands in a person's chain and in the organisation's is left out of the
+// organisation's, so that nothing comes twice.
+const SPAN: &str = "SELECT row, body FROM audit
+    WHERE organisation = ?1 AND at > ?3 AND at <= ?4 AND instr(?2, ' ' || action || ' ') > 0
+        AND NOT (action = 'user.created' AND subject = organisation)
+    ORDER BY at, row LIMIT ?5 OFFSET ?6";
+const SPAN_COUNT: &str = "SELECT count(*) FROM audit
+    WHERE organisation = ?1 AND at > ?3 AND at <= ?4 AND instr(?2, ' ' || action || ' ') > 0
+        AND NOT (action = 'user.created' AND subject = organisation)";
+
 /// Walks a person's chain back, from its newest row or from where the page before ended.
 fn walk(
     connection: &Connection,
@@ -251,4 +300,4 @@ fn claimed_heads(connection: &Connection, after: Option<Cursor>, limit: usize) -
 
 /// The statements that list events, for the test of their plans.
 #[cfg(test)]
-pub(super) const READINGS: [&str; 5] = [NEWEST_TIME, LIST, LIST_BY_ACTION, LINK, ROWS];
+pub(super) const READINGS: [&str; 7] = [NEWEST_TIME, LIST, LIST_BY_ACTION, LINK, ROWS, SPAN, SPAN_COUNT];

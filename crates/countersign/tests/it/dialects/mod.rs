@@ -3,5 +3,7 @@
 mod mounting;
 mod permissions;
 mod reltio;
+mod rsa;
 mod safeshare;
+mod story;
 mod veeam;

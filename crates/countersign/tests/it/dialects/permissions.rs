@@ -55,7 +55,11 @@ impl<'a> About<'a> {
 }
 
 /// Tells whether a caller lacks what a call asks for, when it is about somebody else.
-fn lacks(caller: &Caller, needs: Needs) -> bool {
+fn lacks(dialect: Dialect, caller: &Caller, needs: Needs) -> bool {
+    // RSA's clients sign, or bring a token; the vendor takes no passwords.
+    if dialect == Dialect::Rsa && needs != Needs::Nothing && caller.name.ends_with("by secret") {
+        return true;
+    }
     match needs {
         Needs::Nothing => false,
         Needs::May(permission) | Needs::MyselfOr(permission) => caller.refusal(permission).is_some(),
@@ -72,7 +76,7 @@ async fn whoever_lacks_the_permission_is_refused_in_every_dialect_and_changes_no
         let about = About::somebody(&app, dialect).await;
         let before = app.heads().await;
         for row in rows(dialect) {
-            for caller in callers.iter().filter(|caller| lacks(caller, row.needs)) {
+            for caller in callers.iter().filter(|caller| lacks(dialect, caller, row.needs)) {
                 let answer = about.ask(&row, &caller.credentials).await;
                 let context =
                     format!("{dialect} {} {} by {}: {}", row.method, row.path, caller.name, answer.shown());
@@ -89,7 +93,8 @@ async fn whoever_has_the_permission_gets_through_in_every_dialect() {
     let callers = callers(&app).await;
     for dialect in Dialect::ALL {
         for row in rows(dialect).into_iter().filter(|row| row.needs != Needs::Nothing) {
-            let may = |caller: &&Caller| !lacks(caller, row.needs) && !matches!(caller.is, Is::Unknown(_));
+            let may =
+                |caller: &&Caller| !lacks(dialect, caller, row.needs) && !matches!(caller.is, Is::Unknown(_));
             for caller in callers.iter().filter(may).filter(|_| row.needs != Needs::Myself) {
                 let about = About::somebody(&app, dialect).await;
                 let answer = about.ask(&row, &caller.credentials).await;

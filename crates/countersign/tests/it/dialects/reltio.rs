@@ -1189,6 +1189,8 @@ async fn section_6_only_the_customers_administrator_resets() {
         let made = reltio.call(Method::POST, "/users").by(&admin).json(json!([new])).await.expect_ok();
         assert_eq!(made.json[0]["roles"], json!([role]));
 
+        let unsaid = reltio.put(&format!("/users/{name}")).by(&admin).json(json!({ "enabled": true })).await;
+        assert_eq!(unsaid.expect_ok()["roles"].as_array().map(Vec::len), Some(usize::from(status == 200)));
         let session = reltio.session(&name).await;
 
         reltio.put("/users/target/mfa/resetQRCodeEnroll").by(&session).await.expect(status);

@@ -6,7 +6,7 @@ use super::{
 };
 use countersign::{
     error::{Error, Result},
-    store::{AuditFilter, Checkpoint, Page, SortKey, Sorting, Store, UserFilter},
+    store::{AuditFilter, AuditSpan, Checkpoint, Page, SortKey, Sorting, Store, UserFilter},
 };
 use countersign_core::{
     Action, ClientId, Handle, Method, OrganisationId, Refusal, Role, User, UserId,
@@ -59,6 +59,7 @@ macro_rules! conformance {
             organisations_are_listed_oldest_first,
             events_are_listed_newest_first,
             events_are_listed_by_action_time_and_person,
+            a_span_of_events_is_handed_out_oldest_first_in_pages_that_are_counted,
             the_events_of_a_person_are_read_to_the_first_one,
             all_events_are_read_in_the_order_of_their_commits,
             documents_claim_the_heads_of_their_chains,
@@ -799,6 +800,42 @@ pub(super) async fn events_are_listed_newest_first(engine: impl Engine) {
 
 fn parse(row: &countersign::store::AuditRow) -> Event {
     serde_json::from_slice(&row.body).unwrap()
+}
+
+pub(super) async fn a_span_of_events_is_handed_out_oldest_first_in_pages_that_are_counted(
+    engine: impl Engine,
+) {
+    let (store, acme) = acme(&engine).await;
+    organisation(&store, "other").await;
+    let ada = Person::create(&store, acme, "ada").await;
+    for second in 0..6 {
+        let patch = UserPatch { mfa_enabled: Some(second % 2 == 0), ..UserPatch::default() };
+        store.change(acme, ada.id, move |user| user.update(patch.clone(), &at(second))).await.unwrap();
+    }
+    let span = |after: Option<u64>, until: Option<u64>| AuditSpan {
+        actions: vec![Action::UserUpdated, Action::UserDeleted],
+        after: after.map(|second| at(second).now),
+        until: until.map(|second| at(second).now),
+    };
+    let seconds = async |span: AuditSpan, offset, limit| {
+        let (events, total) = store.audit_span(acme, &span, offset, limit).await.unwrap();
+        assert!(events.windows(2).all(|pair| pair[0].row < pair[1].row));
+        let seconds: Vec<i64> =
+            events.iter().map(|event| event.event.at.seconds() - START.seconds()).collect();
+        (seconds, total)
+    };
+
+    // The first of them changed nothing, if the switch was on already.
+    let (all, total) = seconds(span(None, None), 0, 100).await;
+    assert_eq!(total, all.len() as u64);
+    assert_eq!(seconds(span(Some(1), Some(4)), 0, 100).await, (vec![2, 3, 4], 3));
+    assert_eq!(seconds(span(Some(1), Some(4)), 1, 1).await, (vec![3], 3));
+    assert_eq!(seconds(span(Some(1), Some(4)), 3, 10).await, (vec![], 3));
+    assert_eq!(seconds(span(Some(4), Some(1)), 0, 10).await, (vec![], 0));
+    assert_eq!(seconds(AuditSpan::default(), 0, 10).await, (vec![], 0));
+    // A person's creation stands in two chains and is one event.
+    let created = AuditSpan { actions: vec![Action::UserCreated], ..AuditSpan::default() };
+    assert_eq!(store.audit_span(acme, &created, 0, 10).await.unwrap().1, 1);
 }
 
 pub(super) async fn events_are_listed_by_action_time_and_person(engine: impl Engine) {

@@ -1,6 +1,6 @@
 //! A customer's rules: an organisation's policy, as far as the vendor has words for it.
 
-use super::{members::MfaType, mfa::availables, token::mode, users::is_named};
+use super::{members::MfaType, mfa::availables, person::is_named, token::mode};
 use crate::{
     app::Asker,
     http::{
