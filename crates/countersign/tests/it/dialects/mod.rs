@@ -5,5 +5,4 @@ mod permissions;
 mod reltio;
 mod rsa;
 mod safeshare;
-mod story;
 mod veeam;
