@@ -211,11 +211,7 @@ impl User {
         policy: &Policy,
         call: &Call,
     ) -> Result<(), Refusal> {
-        self.open_login(login, call)?;
-        // Else a stolen password would be enough to add a factor beside the ones there are.
-        if self.has_second_factor(policy, call.now) {
-            return Err(Refusal::SecondFactorNeeded);
-        }
+        self.check_first_in_login(login, policy, call)?;
         self.enrol(factor.0, factor.1, factor.2, policy, call)
     }
 
@@ -229,11 +225,20 @@ impl User {
         keys: &impl Keyring,
         call: &Call,
     ) -> Result<Challenge, Refusal> {
-        self.open_login(login, call)?;
-        if self.has_second_factor(policy, call.now) {
-            return Err(Refusal::SecondFactorNeeded);
-        }
+        self.check_first_in_login(login, policy, call)?;
         self.enrol_sent(factor.0, factor.1, factor.2, new, policy, keys, call)
+    }
+
+    /// Refuses to enrol in a login where there is something to finish it with: else a stolen password would be enough to
+    /// add a factor beside the ones there are.
+    pub(crate) fn check_first_in_login(
+        &self,
+        login: LoginId,
+        policy: &Policy,
+        call: &Call,
+    ) -> Result<(), Refusal> {
+        self.open_login(login, call)?;
+        if self.has_second_factor(policy, call.now) { Err(Refusal::SecondFactorNeeded) } else { Ok(()) }
     }
 
     /// Sends a code to finish a sign-in with, or once more the first code of a factor enrolled during it.
