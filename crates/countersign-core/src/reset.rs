@@ -51,7 +51,8 @@ impl User {
         if let Some(login) = login {
             self.open_login(login, call)?;
         }
-        if self.has_second_factor(policy, call.now) {
+        // A factor whose kind policy no longer takes proves nothing, and is nobody's to take away without proof.
+        if self.has_second_factor(policy, call.now) || self.has_active_factor() {
             match attempt {
                 None if policy.self_reset_requires_possession => return Err(Refusal::SecondFactorNeeded),
                 None => {}
@@ -178,6 +179,23 @@ mod tests {
         assert_eq!(kinds(&person), [Kind::Hotp]);
         let open: Vec<LoginId> = person.user.logins.iter().map(|open| open.id).collect();
         assert_eq!(open, [login], "the login stays to enrol anew in, {other} does not");
+    }
+
+    #[test]
+    fn a_factor_that_policy_no_longer_takes_is_not_reset_without_proof() {
+        // A session opened by a password alone got rid of it, to enrol another once policy took the kind again.
+        let mut person = Person::new();
+        person.user.recovery = None;
+        person.user.emergency = None;
+        person.policy.kinds = [Kind::Email].into();
+
+        let without = own_reset(&mut person, None, None);
+        let code = person.totp_code(0);
+        let with = own_reset(&mut person, None, Some(&code));
+
+        assert_eq!(without, Err(Refusal::SecondFactorNeeded));
+        assert_eq!(with, Ok(OwnReset::Refused(Verdict::NoFactor)));
+        assert_eq!(kinds(&person), [Kind::Totp, Kind::Hotp]);
     }
 
     #[test]
