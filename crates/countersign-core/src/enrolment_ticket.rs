@@ -97,15 +97,20 @@ pub enum Redemption {
 }
 
 impl User {
-    /// Enrols an OTP factor that waits for ticket and first code. It replaces an earlier one that still waits for its.
+    /// Enrols an OTP factor that waits for ticket and first code. It replaces an earlier one that still waits for its, and
+    /// only with `replace` will it one day replace a second factor that is on.
     pub fn enrol_by_ticket(
         &mut self,
         (id, label, proof): (FactorId, Label, Proof),
         ticket: StoredTicket,
+        replace: bool,
         policy: &Policy,
         call: &Call,
     ) -> Result<(), Refusal> {
         self.check_managed_by(call)?;
+        if !replace && self.mfa_enabled && self.has_active_factor() {
+            return Err(Refusal::AlreadyEnrolled);
+        }
         self.drop_expired_factors(call);
         self.drop_ticketed(call);
         self.make_room_for_pending(call);
@@ -258,13 +263,17 @@ mod tests {
     }
 
     fn enrol(person: &mut Person, number: u128, call: &Call) -> Result<Handed, Refusal> {
+        enrol_anew(person, number, true, call)
+    }
+
+    fn enrol_anew(person: &mut Person, number: u128, replace: bool, call: &Call) -> Result<Handed, Refusal> {
         let (id, label, proof) = person.new_totp(number);
         let salt = Uuid::from_u128(number);
         let (codes, set) = short_codes(&person.user, salt, person.now);
         let ticket = EnrolmentTicket::generate(&mut rng(number as u64));
         let whose = (person.user.organisation, person.user.id);
         let stored = StoredTicket::new(&ticket, Some(set), id, whose, &OpenKeyring)?;
-        person.user.enrol_by_ticket((id, label, proof), stored, &person.policy, call)?;
+        person.user.enrol_by_ticket((id, label, proof), stored, replace, &person.policy, call)?;
         Ok(Handed { factor: id, ticket, codes, salt })
     }
 
@@ -314,6 +323,20 @@ mod tests {
                 "recovery_codes.replaced"
             ]
         );
+    }
+
+    #[test]
+    fn a_second_factor_that_is_on_is_replaced_only_by_who_says_so() {
+        let (mut person, mut switched_off) = (Person::new(), Person::new());
+        switched_off.user.mfa_enabled = false;
+        let call = person.client();
+
+        let refused = enrol_anew(&mut person, 1, false, &call).err();
+
+        assert_eq!(refused, Some(Refusal::AlreadyEnrolled));
+        assert_eq!(person.user.waiting(Kind::Totp), Err(Refusal::NoSuchFactor));
+        assert!(enrol_anew(&mut switched_off, 1, false, &call).is_ok());
+        assert!(enrol_anew(&mut newcomer(), 1, false, &call).is_ok());
     }
 
     #[test]

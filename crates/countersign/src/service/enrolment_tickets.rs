@@ -35,11 +35,12 @@ pub struct HandedOut {
     pub ticket: EnrolmentTicket,
 }
 
-/// Enrols an app and short recovery codes by ticket, in the place of what there is once the ticket comes back.
+/// Enrols an app and short recovery codes by ticket, in the place of what there is once the ticket comes back; only with
+/// `replace` in the place of a second factor that is on.
 ///
 /// The app has SHA-1, six digits and thirty seconds whatever policy says of new factors: a key URI that names no
 /// parameters means these.
-pub async fn enrol(app: &App, asker: &Asker, handle: &Handle) -> Result<HandedOut> {
+pub async fn enrol(app: &App, asker: &Asker, handle: &Handle, replace: bool) -> Result<HandedOut> {
     let id = app.resolve(asker.organisation.id, handle).await?;
     let factor = FactorId::generate(asker.call.now, &mut rand::rng());
     let secret = OtpSecret::generate(&mut rand::rng());
@@ -54,7 +55,7 @@ pub async fn enrol(app: &App, asker: &Asker, handle: &Handle) -> Result<HandedOu
     let user = app
         .change(asker, id, move |user, with| {
             let new = (factor, label.clone(), proof.clone());
-            user.enrol_by_ticket(new, stored.clone(), with.policy, with.call)?;
+            user.enrol_by_ticket(new, stored.clone(), replace, with.policy, with.call)?;
             Ok(Box::new(user.clone()))
         })
         .await?;

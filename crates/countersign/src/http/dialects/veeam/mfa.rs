@@ -2,6 +2,7 @@
 
 use super::{Mounted, about, body, json, refused, version::Version};
 use crate::{
+    error::Error,
     http::{
         SharedApp,
         caller::Known,
@@ -18,7 +19,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use countersign_core::{
-    Code, Handle, Permission,
+    Code, Handle, Permission, Refusal,
     enrolment_ticket::{EnrolmentTicket, Redemption, TICKET_BYTES},
     otpauth::percent_encode,
 };
@@ -62,11 +63,8 @@ pub(super) async fn enable(
     let version = Version::parse(&version)?;
     let (asker, user) = about(&app, &known, Permission::WriteFactors, &id).await?;
     let recreate = recreate(&raw)?;
-    if !recreate && user.mfa_enabled && user.has_active_factor() {
-        let detail = "the second factor is on already; recreate replaces it";
-        return Err(refused("recreate", detail));
-    }
-    let handed = enrolment_tickets::enrol(&app, &asker, &Handle::Id(user.id)).await?;
+    let handed = enrolment_tickets::enrol(&app, &asker, &Handle::Id(user.id), recreate).await;
+    let handed = handed.map_err(in_field)?;
     let enabled = Enabled {
         user_id: version.user_id(&handed.user),
         qr_string: qr_string(&handed, &mounted, app.config.dialects.veeam.literal_at),
@@ -75,6 +73,16 @@ pub(super) async fn enable(
         token: login_ticket::write_hex88(handed.ticket.expose()).expose().clone(),
     };
     Ok(json(StatusCode::OK, &enabled))
+}
+
+/// Tells by which member a second factor that is on would have been replaced.
+fn in_field(error: Error) -> Problem {
+    match error {
+        Error::Refused(Refusal::AlreadyEnrolled) => {
+            refused("recreate", "the second factor is on already; recreate replaces it")
+        }
+        other => other.into(),
+    }
 }
 
 /// Reads whether there may be a second factor already. The vendor's own samples send it as text.
