@@ -976,6 +976,32 @@ async fn row_6_refresh_returns_a_new_pair_and_asks_for_no_second_step() {
 }
 
 #[tokio::test]
+async fn row_6_a_refused_field_uses_nothing_up() {
+    // The field was read after the code was used up and the session had gone on.
+    let app = TestApp::start().await;
+    let vbaz = Vbaz::of(&app, "v8");
+    let id = vbaz.create("maria", "PortalOperator").await;
+    let enabled = vbaz.enrolled(&id, &vbaz.admin().await).await;
+    let (token, code) = (vbaz.first_step("maria").await, enabled.otp.code(app.now()));
+    let before = app.heads().await;
+
+    let refused = [
+        ("grant_type", "Mfa"),
+        ("mfa_token", token.as_str()),
+        ("mfa_code", code.as_str()),
+        ("short_lived_refresh_token", "soon"),
+    ];
+    expect_problem(&vbaz.token(&refused).await, 400, Some("short_lived_refresh_token"));
+
+    assert_eq!(app.heads().await, before);
+    let signed_in = vbaz.second_step(&token, &code).await.expect_ok();
+    let refresh = signed_in.text("refresh_token");
+    let refused = [("refresh_token", refresh.as_str()), ("short_lived_refresh_token", "soon")];
+    expect_problem(&vbaz.token(&refused).await, 400, Some("short_lived_refresh_token"));
+    vbaz.token(&[("refresh_token", &refresh)]).await.expect_ok();
+}
+
+#[tokio::test]
 async fn row_6_a_short_session_is_short() {
     let app = TestApp::start().await;
     let vbaz = Vbaz::of(&app, "v8");

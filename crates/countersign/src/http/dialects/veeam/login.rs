@@ -134,25 +134,32 @@ pub(super) async fn token(
     Form(form): Form<Vec<(String, String)>>,
 ) -> Result<Response, Problem> {
     let fields = Fields(form);
+    // All is read before anything is done: a code would be used up, or a session go on, with a refusal for an answer.
+    let is_short = fields.is_short()?;
     let grant = match fields.grant()? {
-        Asked::Password => by_password(&web, &info, &fields).await?,
+        Asked::Password => by_password(&web, &info, &fields, is_short).await?,
         Asked::SecondStep => second_step(&web, &info, &fields).await?,
         Asked::Refresh => {
             let token = fields.need("refresh_token")?;
             sign_in::refresh(&web.app, anonymous(&info), token, None).await.map_err(refusal)?
         }
     };
-    granted(&web.app, info.now, grant, fields.is_short()?)
+    granted(&web.app, info.now, grant, is_short)
 }
 
-async fn by_password(web: &Web, info: &RequestInfo, fields: &Fields) -> Result<Grant, Problem> {
+async fn by_password(
+    web: &Web,
+    info: &RequestInfo,
+    fields: &Fields,
+    is_short: bool,
+) -> Result<Grant, Problem> {
     let organisation = web.mounts.organisation(&web.app, Dialect::Veeam).await?;
     let credentials = Credentials {
         organisation: organisation.map(|organisation| organisation.id.to_string()).into(),
         username: fields.need("username")?.to_owned(),
         password: Secret::new(fields.need("password")?.to_owned()),
         client: None,
-        session_life: fields.is_short()?.then_some(SHORT_SESSION),
+        session_life: is_short.then_some(SHORT_SESSION),
     };
     sign_in::by_password(&web.app, anonymous(info), credentials).await.map_err(refusal)
 }
