@@ -10,6 +10,7 @@ use countersign_core::{
     Handle, Kind, Organisation, OrganisationId, Refusal, Secret, Timestamp, User, UserId,
     password::NewPassword,
     profile::{Email, matching_key},
+    refusal::Invalid,
     user::{NewUser, UserPatch},
 };
 use std::sync::Arc;
@@ -20,10 +21,30 @@ pub async fn create(app: &App, asker: &Asker, new: NewUser) -> Result<User> {
     app.create(asker, move |organisation, call| organisation.admit(id, new.clone(), call)).await
 }
 
+/// Somebody to be created with a password somebody else chose for them, if any, that is fit to be one.
+pub struct Newcomer {
+    new: NewUser,
+    password: Option<NewPassword>,
+}
+
+impl Newcomer {
+    /// Takes what describes them.
+    pub fn new(new: NewUser, password: Option<&str>) -> Result<Self, Invalid> {
+        let fit = |password| NewPassword::parse("password", password, &[new.username.as_str()]);
+        let password = password.map(fit).transpose()?;
+        Ok(Self { new, password })
+    }
+}
+
 /// Creates a person with a password somebody else chose for them.
 pub async fn create_with_password(app: &App, asker: &Asker, new: NewUser, password: &str) -> Result<User> {
+    take_in(app, asker, Newcomer::new(new, Some(password))?).await
+}
+
+/// Creates a person, with a password or without.
+pub async fn take_in(app: &App, asker: &Asker, Newcomer { new, password }: Newcomer) -> Result<User> {
+    let Some(password) = password else { return create(app, asker, new).await };
     let id = UserId::generate(asker.call.now, &mut rand::rng());
-    let password = NewPassword::parse("password", password, &[new.username.as_str()])?;
     let hash = app.passwords.hash(Secret::new(password.expose().to_owned())).await?;
     app.create(asker, move |organisation, call| {
         let mut user = organisation.admit(id, new.clone(), call)?;

@@ -1075,6 +1075,26 @@ async fn section_5_4_what_cannot_be_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn section_5_4_a_list_with_one_that_cannot_be_creates_nobody() {
+    // Members were looked at one user after the other, when those before were created already.
+    let reltio = Reltio::start().await;
+    let admin = reltio.admin().await;
+    let (mut nameless, mut weak, mut off) = (user("kim"), user("kim"), user("kim"));
+    nameless.as_object_mut().expect("a user").remove("username");
+    weak["password"] = json!("short");
+    off["enabled"] = json!(false);
+    let before = reltio.app.heads().await;
+
+    for (wrong, member) in [(nameless, "username"), (weak, "password"), (off, "enabled")] {
+        let list = json!([user("jo"), wrong]);
+        let answer = reltio.call(Method::POST, "/users").by(&admin).json(list).await;
+        assert!(answer.expect(400).shown().contains(member));
+    }
+
+    assert_eq!(reltio.app.heads().await, before);
+}
+
+#[tokio::test]
 async fn section_5_4_an_overwrite_revokes_tokens_unless_told_otherwise() {
     let reltio = Reltio::start().await;
     let admin = reltio.admin().await;

@@ -1,7 +1,7 @@
 //! A person as the vendor writes them. What means nothing here is kept, and shown as it was given.
 
 use super::roles;
-use crate::{app::Asker, http::problem::Problem};
+use crate::{app::Asker, http::problem::Problem, service::users::Newcomer};
 use countersign_core::{
     Attributes, Locale, Organisation, Timestamp, User,
     profile::{DisplayName, Email, Username, matching_key},
@@ -127,7 +127,12 @@ impl Written {
         })
     }
 
-    pub(super) fn new_user(&self) -> Result<NewUser, Problem> {
+    /// Returns them as somebody to be created.
+    pub(super) fn newcomer(&self) -> Result<Newcomer, Problem> {
+        Ok(Newcomer::new(self.new_user()?, self.password.as_deref())?)
+    }
+
+    fn new_user(&self) -> Result<NewUser, Problem> {
         let username = self.username.clone();
         let username = username.ok_or_else(|| {
             Problem::invalid("missing_member", Some("username".into()), "username is required")

@@ -13,7 +13,7 @@ use crate::{
         extract::{Json, Raw, Segments},
         problem::Problem,
     },
-    service::users::{self, Along},
+    service::users::{self, Along, Newcomer},
 };
 use axum::{
     extract::{RawQuery, State},
@@ -42,16 +42,12 @@ pub(super) async fn create(
     body: Raw,
 ) -> Result<Json<Value>, Problem> {
     let asker = &who.asker;
-    let written = objects(&body)?.into_iter().map(|one| Written::read(one, &asker.organisation));
-    let mut made = Vec::new();
+    let read = |one| Written::read(one, &asker.organisation)?.newcomer();
     // All are read before the first is created.
-    for written in written.collect::<Result<Vec<Written>, Problem>>()? {
-        let new = written.new_user()?;
-        let user = match &written.password {
-            Some(password) => users::create_with_password(&app, asker, new, password).await?,
-            None => users::create(&app, asker, new).await?,
-        };
-        made.push(shown(&user, asker));
+    let newcomers = objects(&body)?.into_iter().map(read).collect::<Result<Vec<Newcomer>, Problem>>()?;
+    let mut made = Vec::with_capacity(newcomers.len());
+    for newcomer in newcomers {
+        made.push(shown(&users::take_in(&app, asker, newcomer).await?, asker));
     }
     Ok(Json::ok(made.into()))
 }
