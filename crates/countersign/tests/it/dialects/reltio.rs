@@ -1095,6 +1095,26 @@ async fn section_5_4_a_list_with_one_that_cannot_be_creates_nobody() {
 }
 
 #[tokio::test]
+async fn section_6_a_role_that_was_taken_does_not_come_back_with_what_was_read() {
+    // It stayed among the permissions of single tenants, which are read as roles, too.
+    let reltio = Reltio::start().await;
+    let admin = reltio.admin().await;
+    let mut new = user("jo");
+    new["userPermissions"]["roles"]["ROLE_ADMIN_CUSTOMER"] = json!(["t1"]);
+    let made = reltio.call(Method::POST, "/users").by(&admin).json(json!([new])).await.expect_ok();
+    assert_eq!(made.json[0]["roles"], json!(["ROLE_ADMIN_CUSTOMER"]));
+    let members = json!({ "roles": ["member"] });
+    reltio.app.patch("/v1/users/jo").by(&reltio.app.root()).json(members).await.expect_ok();
+
+    let read = reltio.get("/users/jo").by(&admin).await.expect_ok().json;
+    let written = reltio.put("/users/jo").by(&admin).json(read).await.expect_ok();
+
+    assert_eq!(written.json["roles"], json!([]));
+    let native = reltio.app.get("/v1/users/jo").by(&reltio.app.root()).await.expect_ok();
+    assert_eq!(native.json["roles"], json!(["member"]));
+}
+
+#[tokio::test]
 async fn section_5_4_an_overwrite_revokes_tokens_unless_told_otherwise() {
     let reltio = Reltio::start().await;
     let admin = reltio.admin().await;

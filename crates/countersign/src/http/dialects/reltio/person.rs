@@ -179,8 +179,14 @@ pub(super) fn is_named(organisation: &Organisation, customer: &str) -> bool {
         || key == matching_key(organisation.name.as_str())
 }
 
-/// Leaves out the roles that are kept as ours.
-fn without_ours((member, value): (String, Value)) -> (String, Value) {
+/// Leaves out the roles that are kept as ours: what was taken from somebody here would come back with the next writing of
+/// what was read.
+fn without_ours((member, mut value): (String, Value)) -> (String, Value) {
+    if member == "userPermissions"
+        && let Some(Value::Object(of_tenants)) = value.get_mut("roles")
+    {
+        of_tenants.retain(|role, _| !roles::is_ours(role));
+    }
     match value {
         Value::Array(items) if member == "roles" => {
             let is_theirs = |role: &Value| role.as_str().is_none_or(|role| !roles::is_ours(role));
