@@ -104,11 +104,19 @@ pub async fn organisation_of(app: &App, user: UserId) -> Result<Arc<Organisation
     app.store.organisation(organisation).await?.ok_or_else(not_found)
 }
 
-/// Returns the person with an address: in an organisation that comes first, else in the oldest that has one.
+/// Returns the person with an address: in an organisation that comes first, else the only one in all others.
+///
+/// Addresses are an organisation's own. Were one of several picked, whoever administers an organisation could have what is
+/// meant for somebody of another come to an account of theirs.
 pub async fn find_anywhere(app: &App, prefer: OrganisationId, email: &Email) -> Result<Option<User>> {
     let found = app.store.find_anywhere(&email.key()).await?;
     let preferred = found.iter().find(|(organisation, _)| *organisation == prefer);
-    let Some((organisation, id)) = preferred.or_else(|| found.first()) else { return Ok(None) };
+    let (organisation, id) = match (preferred, found.as_slice()) {
+        (Some(preferred), _) => preferred,
+        (None, []) => return Ok(None),
+        (None, [only]) => only,
+        (None, _) => return Err(Invalid::new("email", "accounts of several organisations have it").into()),
+    };
     app.store.user(*organisation, *id).await
 }
 

@@ -617,6 +617,31 @@ async fn row_3_5_administrators_are_made_and_unmade_by_others() {
 }
 
 #[tokio::test]
+async fn row_3_5_an_address_that_several_have_makes_nobody_an_administrator() {
+    // The account of the oldest organisation was taken: whoever administers that could have had the role given to an
+    // account of their own.
+    let app = TestApp::start().await;
+    let safe = SafeShare(&app);
+    app.another_organisation("acme").await;
+    app.another_organisation("globex").await;
+    let a = safe.owner().await;
+    let new = json!({ "username": "ceo", "email": "ceo@example.com" });
+    for organisation in ["acme", "globex"] {
+        let path = format!("/v1/users?organisation={organisation}");
+        app.post(&path).by(&a).json(new.clone()).await.expect_created();
+    }
+    let appoint = || safe.put("/v1/users", &a, json!({ "email": "ceo@example.com", "systemAdmin": true }));
+    let before = app.heads().await;
+
+    expect_error(&appoint().await, 400, "invalid_value");
+
+    assert_eq!(app.heads().await, before);
+    app.post("/v1/users").by(&a).json(new).await.expect_created();
+    expect_empty(&appoint().await);
+    assert_eq!(names(&safe.get("/v1/users", &a).await.expect_ok()), ["-", "ceo"], "one's own comes first");
+}
+
+#[tokio::test]
 async fn row_4_organisations_and_their_members() {
     let app = TestApp::start().await;
     let safe = SafeShare(&app);
