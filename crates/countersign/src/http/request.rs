@@ -65,7 +65,7 @@ pub async fn layer(State(web): State<Web>, mut request: Request, next: Next) -> 
         ip: web.proxies.client_address(peer(&request), request.headers()),
         now: web.app.clock.now(),
     };
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (method, path) = (request.method().clone(), logged(request.uri().path()));
     let mounted = request.extensions_mut().get_mut::<Mounted>().map(|mounted| {
         mounted.request.clone_from(&info.id);
         mounted.clone()
@@ -89,7 +89,7 @@ pub async fn layer(State(web): State<Web>, mut request: Request, next: Next) -> 
     finish(&mut answer, &info.id);
     let (status, took) = (answer.status(), began.elapsed());
     web.app.metrics.answer(status, took);
-    // Paths name people by id, number or username, never by a secret; queries may hold more and stay out.
+    // Paths name people, never by a secret; queries may hold more and stay out.
     tracing::debug!(
         request.id = info.id,
         http.method = %method,
@@ -100,6 +100,13 @@ pub async fn layer(State(web): State<Web>, mut request: Request, next: Next) -> 
         status.as_u16()
     );
     answer
+}
+
+/// Returns a path as it may stand in a log: not with the addresses by which some clients name people.
+fn logged(path: &str) -> String {
+    let is_address = |segment: &str| segment.contains('@') || segment.contains("%40");
+    let shown = |segment| if is_address(segment) { "…" } else { segment };
+    path.split('/').map(shown).collect::<Vec<_>>().join("/")
 }
 
 /// Answers also for a handler that panics: the caller learns that nothing is known to have happened.

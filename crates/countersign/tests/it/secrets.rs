@@ -271,6 +271,25 @@ async fn no_answer_no_event_and_no_log_line_holds_a_secret_again() {
 }
 
 #[tokio::test]
+async fn no_log_line_holds_the_address_somebody_is_named_by() {
+    // Clients of some vendors name people by address in the path, and paths are logged.
+    let log = Log::take();
+    let app = TestApp::start().await;
+    let root = app.root();
+    let new = json!({ "username": "grace@example.com" });
+    app.post("/v1/users").by(&root).json(new).await.expect_created();
+
+    for address in ["grace@example.com", "grace%40example.com"] {
+        app.get(&format!("/v1/users/{address}")).by(&root).await.expect_ok();
+        app.get(&format!("/reltio/oauth/users/{address}/mfaDetails")).by(&root).await.expect_ok();
+    }
+
+    let logged = log.text();
+    assert!(logged.contains("GET /reltio/oauth/users/…/mfaDetails answered 200"), "{logged}");
+    assert!(!logged.contains("grace"), "{logged}");
+}
+
+#[tokio::test]
 async fn the_files_hold_no_secret_in_clear() {
     let app = TestApp::start().await;
     let mut watch = Watch::default();
