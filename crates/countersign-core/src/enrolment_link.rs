@@ -134,6 +134,16 @@ impl User {
         if was_on { Ok(false) } else { self.send_first_link(new, policy, call) }
     }
 
+    /// Mails a link that takes the place of what proved their identity so far (see [`User::send_enrolment_link`]), if their
+    /// sign-in asks for a second step at all.
+    pub fn renew_key(&mut self, new: &NewLink, policy: &Policy, call: &Call) -> Result<(), Refusal> {
+        self.check_managed_by(call)?;
+        if !self.asks_for_second_step(policy) {
+            return Err(Invalid::new("mfaEnabled", "the second factor is off, so there is no key").into());
+        }
+        self.send_enrolment_link(new, true, policy, call)
+    }
+
     /// Mails the link unless the person has a key, or a way to set one up is open already; tells whether.
     pub fn send_first_link(&mut self, new: &NewLink, policy: &Policy, call: &Call) -> Result<bool, Refusal> {
         let has_key = self.active_factors().any(|held| held.proof.kind().method() == Method::Token);
@@ -254,6 +264,7 @@ mod tests {
         id::LoginId,
         keyring::{Binding, Purpose},
         message::Letter,
+        policy::Requirement,
         profile::Email,
         role::Role,
         session::SecondStep,
@@ -299,6 +310,24 @@ mod tests {
     fn send_first(person: &mut Person, number: u128) -> Result<bool, Refusal> {
         let (new, call) = (link(person, number), person.staff(Role::Admin));
         person.user.send_first_link(&new, &person.policy, &call)
+    }
+
+    #[test]
+    fn a_key_is_renewed_where_a_second_step_is_asked_for_and_nowhere_else() {
+        let mut person = reachable();
+        person.policy.requirement = Requirement::Optional;
+        let renew = |person: &mut Person, number, call: &Call| {
+            person.user.renew_key(&link(person, number), &person.policy, call)
+        };
+        let (helpdesk, nobody) = (person.staff(Role::Helpdesk), person.staff(Role::Member));
+
+        let off = renew(&mut person, 1, &helpdesk);
+
+        assert!(matches!(off, Err(Refusal::Invalid(invalid)) if invalid.field == "mfaEnabled"));
+        assert_eq!(renew(&mut person, 1, &nobody), Err(Refusal::AboveYourRank(Role::Member)));
+        person.user.mfa_enabled = true;
+        assert_eq!(renew(&mut person, 1, &helpdesk), Ok(()));
+        assert!(person.user.open_enrolment_link(person.now));
     }
 
     #[test]

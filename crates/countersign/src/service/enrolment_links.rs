@@ -63,6 +63,13 @@ pub async fn switch_on(app: &App, asker: &Asker, handle: &Handle) -> Result<bool
     app.change(asker, id, move |user, with| user.switch_on_mfa(&new, with.policy, with.call)).await
 }
 
+/// Mails a person whose second step is on a link by which they set up another key; the one before is gone at once.
+pub async fn renew(app: &App, asker: &Asker, handle: &Handle) -> Result<()> {
+    let id = app.resolve(asker.organisation.id, handle).await?;
+    let new = draw(app, asker, id)?;
+    app.change(asker, id, move |user, with| user.renew_key(&new, with.policy, with.call)).await
+}
+
 /// Mails a person a link unless they have a key, or a way to set one up is open already; tells whether.
 pub async fn send_first(app: &App, asker: &Asker, id: UserId) -> Result<bool> {
     let new = draw(app, asker, id)?;

@@ -19,7 +19,7 @@ use crate::{
 };
 use axum::extract::State;
 use countersign_core::{
-    Method, Permission, Refusal, User,
+    Method, Permission, Refusal, User, UserId,
     profile::{Email, Username},
     refusal::Invalid,
     role::{Role, Roles},
@@ -86,21 +86,17 @@ pub(super) async fn change_mfa(
             check_switched_by(&asker, &user)?;
         }
     }
-    apply(&app, &asker, &user, change).await?;
+    apply(&app, &asker, user.id, change).await?;
     Ok(StatusCode::OK)
 }
 
-async fn apply(app: &SharedApp, asker: &Asker, user: &User, change: MfaChange) -> Result<(), Problem> {
-    let handle = user.id.into();
+async fn apply(app: &SharedApp, asker: &Asker, user: UserId, change: MfaChange) -> Result<(), Problem> {
+    let handle = user.into();
     match change {
         MfaChange::SwitchOn => drop(enrolment_links::switch_on(app, asker, &handle).await?),
         MfaChange::SwitchOff => users::switch_off_mfa(app, asker, &handle).await?,
-        MfaChange::NewKey if !user.asks_for_second_step(&asker.organisation.policy) => {
-            return Err(Invalid::new("generateNewAuthenticatorKey", "2FA is off for this account").into());
-        }
-        MfaChange::NewKey | MfaChange::SwitchOnWithNewKey => {
-            enrolment_links::send(app, asker, &handle, true).await?;
-        }
+        MfaChange::NewKey => enrolment_links::renew(app, asker, &handle).await?,
+        MfaChange::SwitchOnWithNewKey => drop(enrolment_links::send(app, asker, &handle, true).await?),
         MfaChange::Nothing => {}
     }
     Ok(())
