@@ -7,7 +7,7 @@ use crate::{
     http::{
         SharedApp, Web,
         api::verify::{Named, attempt},
-        caller::{Myself, anonymous},
+        caller::{Myself, WithinSignInLimit, anonymous},
         extract::{Json, Raw},
         problem::Problem,
         request::RequestInfo,
@@ -16,7 +16,7 @@ use crate::{
         factors::{self, Activated, Enrolled, Enrolment, Shown},
         sign_in,
         tokens::SecondStepToken,
-        users,
+        users::{self, Along},
     },
 };
 use axum::{
@@ -24,7 +24,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use countersign_core::{
-    Code, FactorId, Kind, User,
+    Code, FactorId, Kind, Timestamp, User,
     attributes::Attributes,
     policy::Requirement,
     profile::{DisplayName, Phone},
@@ -100,8 +100,8 @@ pub(super) async fn update(
     body: Raw,
 ) -> Result<StatusCode, Problem> {
     let body: ProfileBody = json(&body)?;
-    let user = users::get(&app, &me.asker, &me.handle()).await?;
-    users::update(&app, &me.asker, &me.handle(), body.patch(&user)?).await?;
+    let edit = move |user: &User, _: Timestamp| Ok(body.patch(user)?);
+    users::overwrite(&app, &me.asker, &me.handle(), edit, Along::default()).await?;
     Ok(StatusCode::OK)
 }
 
@@ -134,7 +134,10 @@ impl FromRequestParts<Web> for Enrolling {
         let now = RequestInfo::of(parts).now;
         let restricted = parts.headers.get(header::AUTHORIZATION).and_then(token::bearer);
         match restricted.and_then(|token| web.app.tokens.second_step(token, now)) {
-            Some(step) => Ok(Self::SigningIn(step)),
+            Some(step) => {
+                WithinSignInLimit::from_request_parts(parts, web).await?;
+                Ok(Self::SigningIn(step))
+            }
             None => Ok(Self::Signed(Box::new(Myself::from_request_parts(parts, web).await?))),
         }
     }
