@@ -1,8 +1,10 @@
 //! The wires of other systems, held against their contracts: one file a dialect.
 
 mod mounting;
+mod odd_input;
 mod permissions;
 mod reltio;
 mod rsa;
 mod safeshare;
+mod unknown;
 mod veeam;

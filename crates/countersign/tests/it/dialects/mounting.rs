@@ -64,6 +64,53 @@ async fn the_owner_of_the_root_leaves_the_native_api_its_hosts() {
     app.get("/healthz").header("host", "anything.example").await.expect_ok();
 }
 
+#[tokio::test]
+async fn no_spelling_of_a_path_or_host_leads_from_a_dialect_to_anything_else() {
+    let app = TestApp::start_with(|config| {
+        config.dialects.root = Some(Dialect::Reltio);
+        config.dialects.veeam.hosts = vec!["veeam.example".into()];
+        config.dialects.rsa.hosts = vec!["rsa.example".into()];
+        config.server.hosts = vec!["mfa.example".into()];
+    })
+    .await;
+    let form = [("grant_type", "password"), ("username", "admin"), ("password", &*app.admin_password)];
+    let owner = app.token(&form).header("host", "mfa.example").await.expect_ok();
+    let owner = Credentials::bearer(&owner.text("access_token"));
+
+    for host in
+        ["any.example", "veeam.example", "rsa.example", "veeam.example.:1", "x@mfa.example", "[::1]", ""]
+    {
+        for path in [
+            "/v1/users",
+            "//v1/users",
+            "/services/v1/users",
+            "/services/oauth/oauth/../v1/users",
+            "/oauth/%2e%2e/%2e%2e/v1/users",
+            "/../v1/users",
+            "/%2fv1/users",
+            "/%76eeam/api/v8/users",
+            "//veeam/api/v8/users",
+            "/VEEAM/api/v8/users",
+            "/services/veeam/api/v8/users",
+            "/oauth/rsa/AdminInterface/restapi/v1/users/lookup",
+            "/reltio/../veeam/api/v8/users",
+            "/reltio/services/safeshare/api/v1/users",
+            "/veeam/../v1/users",
+            "/rsa//../v1/users",
+            "/v1/organisations/main/policy",
+            "/openapi.json",
+            "/docs",
+            "/.well-known/oauth-authorization-server",
+        ] {
+            let answer = app.get(path).by(&owner).header("host", host).await;
+            assert!([404, 405].contains(&answer.status.as_u16()), "{host}{path}: {}", answer.shown());
+            assert_ne!(answer.json["code"], "not_found", "{host}{path}");
+        }
+    }
+    let absolute = app.get("http://any.example/v1/users").by(&owner).header("host", "mfa.example").await;
+    assert_eq!(absolute.expect(404).json["errorCode"], 4040, "the address counts, not the header");
+}
+
 #[test]
 fn a_configuration_that_leaves_an_owner_open_is_refused_by_its_key() {
     for (variables, said) in [
