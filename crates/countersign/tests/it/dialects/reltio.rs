@@ -1169,6 +1169,21 @@ async fn section_5_5_the_password_policy_is_the_locks_and_the_rest_is_refused_by
     assert_eq!(set(json!({})).await.expect_ok().json, before.json, "what is left out is the default");
 }
 
+#[tokio::test]
+async fn section_5_6_an_administrator_reads_clients_and_nobody_their_secrets() {
+    let reltio = Reltio::start().await;
+    let admin = reltio.admin().await;
+    let path = "/customers/main/clients";
+
+    let listed = reltio.get(path).by(&admin).await.expect_ok();
+    let one = reltio.get(&format!("{path}/{}", reltio.client.id)).by(&admin).await.expect_ok();
+
+    assert_eq!(listed.json.as_array().map(Vec::len), Some(2));
+    assert!(listed.json.as_array().expect("a list").contains(&one.json));
+    insta::assert_snapshot!(one.shown().replace(&reltio.client.id, "…"), @"");
+    reltio.get(&format!("{path}/nobodys")).by(&admin).await.expect_error(404, "not_found");
+}
+
 /// §6: one role has power; the others are kept and have none.
 #[tokio::test]
 async fn section_6_only_the_customers_administrator_resets() {
