@@ -22,7 +22,7 @@ use crate::{
     refusal::{Invalid, Refusal},
     secret::Secret,
     time::Timestamp,
-    user::{Status, User},
+    user::{Status, User, UserPatch},
 };
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -124,6 +124,24 @@ impl User {
             words: Words::EnrolmentLink { url: new.url.clone() },
         });
         Ok(())
+    }
+
+    /// Switches the person's second step on, and mails them the link if they have no key to prove it with. One that is on
+    /// stays as it is. Tells whether a link was mailed.
+    pub fn switch_on_mfa(&mut self, new: &NewLink, policy: &Policy, call: &Call) -> Result<bool, Refusal> {
+        let was_on = self.mfa_enabled;
+        self.update(UserPatch { mfa_enabled: Some(true), ..UserPatch::default() }, call)?;
+        if was_on { Ok(false) } else { self.send_first_link(new, policy, call) }
+    }
+
+    /// Mails the link unless the person has a key, or a way to set one up is open already; tells whether.
+    pub fn send_first_link(&mut self, new: &NewLink, policy: &Policy, call: &Call) -> Result<bool, Refusal> {
+        let has_key = self.active_factors().any(|held| held.proof.kind().method() == Method::Token);
+        if has_key || self.open_enrolment_link(call.now) {
+            return Ok(false);
+        }
+        self.send_enrolment_link(new, false, policy, call)?;
+        Ok(true)
     }
 
     /// Takes away what proved the person's identity so far, so that only the new key will. Factors whose codes are sent
@@ -240,7 +258,6 @@ mod tests {
         role::Role,
         session::{SecondStep, SignIn},
         testing::{OpenKeyring, Person, WRONG, attempt, label, new_session, newcomer, typed},
-        user::UserPatch,
         verify::Verdict,
     };
     use uuid::Uuid;
@@ -272,6 +289,51 @@ mod tests {
     fn sent(person: &mut Person, number: u128, replace: bool) -> FactorId {
         person.wait(60);
         send(person, number, replace).expect("sent")
+    }
+
+    fn switch_on(person: &mut Person, number: u128) -> Result<bool, Refusal> {
+        let (new, call) = (link(person, number), person.staff(Role::Admin));
+        person.user.switch_on_mfa(&new, &person.policy, &call)
+    }
+
+    fn send_first(person: &mut Person, number: u128) -> Result<bool, Refusal> {
+        let (new, call) = (link(person, number), person.staff(Role::Admin));
+        person.user.send_first_link(&new, &person.policy, &call)
+    }
+
+    #[test]
+    fn switching_on_mails_a_link_to_whoever_has_no_key() {
+        let mut person = reachable();
+
+        assert_eq!(switch_on(&mut person, 1), Ok(true));
+        person.wait(3600);
+
+        assert!(person.user.mfa_enabled && person.user.open_enrolment_link(person.now));
+        assert_eq!(switch_on(&mut person, 2), Ok(false), "what is on stays as it is");
+    }
+
+    #[test]
+    fn switching_on_without_an_address_switches_nothing_on() {
+        let mut person = newcomer();
+
+        let refused = switch_on(&mut person, 1);
+
+        assert!(matches!(refused, Err(Refusal::Invalid(invalid)) if invalid.field == "email"));
+    }
+
+    #[test]
+    fn a_first_link_goes_to_whoever_has_neither_key_nor_link() {
+        let mut person = reachable();
+
+        assert_eq!(send_first(&mut person, 1), Ok(true));
+        person.wait(3600);
+        assert_eq!(send_first(&mut person, 2), Ok(false), "a link is open");
+        let (factor, code) = (link(&person, 1).factor, person.totp_code(0));
+        assert_eq!(follow(&mut person, factor, &code), Ok(Activation::Activated));
+        person.wait(24 * 3600);
+        assert_eq!(send_first(&mut person, 3), Ok(false), "there is a key");
+        person.user.factors.clear();
+        assert_eq!(send_first(&mut person, 4), Ok(true));
     }
 
     fn follow(person: &mut Person, factor: FactorId, code: &str) -> Result<Activation, Refusal> {

@@ -146,7 +146,7 @@ impl User {
             self.record(call, Note::new(Action::LoginRejected).reason("user_disabled"));
             return Ok(SignIn::Refused);
         }
-        if !self.needs_second_step(policy) {
+        if !self.asks_for_second_step(policy) {
             let session = self.open_session(new.session, new.client, &["pwd"], new.life, policy, call);
             return Ok(SignIn::Session(session));
         }
@@ -164,7 +164,8 @@ impl User {
         Ok(SignIn::SecondStep { login, has_factor: self.has_second_factor(policy, call.now) })
     }
 
-    fn needs_second_step(&self, policy: &Policy) -> bool {
+    /// Tells whether the person's sign-in asks for a second step.
+    pub fn asks_for_second_step(&self, policy: &Policy) -> bool {
         match policy.requirement {
             Requirement::Off => false,
             Requirement::Optional => self.mfa_enabled,

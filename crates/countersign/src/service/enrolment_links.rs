@@ -48,17 +48,33 @@ pub struct LinkSent {
 /// gone at once.
 pub async fn send(app: &App, asker: &Asker, handle: &Handle, replace: bool) -> Result<LinkSent> {
     let id = app.resolve(asker.organisation.id, handle).await?;
-    let (factor, label, proof) = draw_factor(app, asker, id)?;
-    let delivery = DeliveryId::generate(asker.call.now, &mut rand::rng());
-    let token = ticket(asker.organisation.id, id, factor).write(app.keys.as_ref())?;
-    let url = Secret::new(format!("{}{PAGE}?token={}", app.config.issuer(), token.expose()));
-    let new = NewLink { factor, label, proof, delivery, url };
-
+    let new = draw(app, asker, id)?;
     app.change(asker, id, move |user, with| {
         user.send_enrolment_link(&new, replace, with.policy, with.call)?;
-        LinkSent::of(user, factor, delivery)
+        LinkSent::of(user, new.factor, new.delivery)
     })
     .await
+}
+
+/// Switches a person's second step on, and mails them a link if they have no key to prove it with; tells whether.
+pub async fn switch_on(app: &App, asker: &Asker, handle: &Handle) -> Result<bool> {
+    let id = app.resolve(asker.organisation.id, handle).await?;
+    let new = draw(app, asker, id)?;
+    app.change(asker, id, move |user, with| user.switch_on_mfa(&new, with.policy, with.call)).await
+}
+
+/// Mails a person a link unless they have a key, or a way to set one up is open already; tells whether.
+pub async fn send_first(app: &App, asker: &Asker, id: UserId) -> Result<bool> {
+    let new = draw(app, asker, id)?;
+    app.change(asker, id, move |user, with| user.send_first_link(&new, with.policy, with.call)).await
+}
+
+fn draw(app: &App, asker: &Asker, user: UserId) -> Result<NewLink> {
+    let (factor, label, proof) = draw_factor(app, asker, user)?;
+    let delivery = DeliveryId::generate(asker.call.now, &mut rand::rng());
+    let token = ticket(asker.organisation.id, user, factor).write(app.keys.as_ref())?;
+    let url = Secret::new(format!("{}{PAGE}?token={}", app.config.issuer(), token.expose()));
+    Ok(NewLink { factor, label, proof, delivery, url })
 }
 
 impl LinkSent {

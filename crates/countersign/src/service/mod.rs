@@ -6,6 +6,7 @@ pub mod challenges;
 pub mod client_assertions;
 pub mod clients;
 pub mod deliveries;
+pub mod enforcement;
 pub mod enrolment_links;
 pub mod enrolment_tickets;
 pub mod factors;

@@ -9,6 +9,7 @@ mod crash;
 mod demo;
 mod enrolment_page;
 mod installation;
+mod keys;
 mod messages;
 mod namespace;
 mod phone;

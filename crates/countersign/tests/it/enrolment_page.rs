@@ -64,7 +64,7 @@ async fn linked(app: &TestApp, person: &Person<'_>) -> String {
 }
 
 /// Reads the newest link out of the outbox, as the worker would.
-async fn newest_link(app: &TestApp) -> String {
+pub(crate) async fn newest_link(app: &TestApp) -> String {
     let (store, keys) = (&app.app.store, app.app.keys.as_ref());
     let claimed = store.claim(Channel::Mail, app.now(), Duration::from_secs(1), 100).await.expect("a claim");
     let link = claimed.iter().rev().find_map(|message| {

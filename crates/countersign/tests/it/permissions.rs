@@ -201,6 +201,7 @@ fn sample(operation: &Operation) -> Option<Value> {
         "POST /v1/me/password" => json!({ "current": "not the right one", "new": "heron-lantern-7-gravel" }),
         "POST /v1/organisations" => json!({ "slug": "{fresh}", "name": "Another" }),
         "PATCH /v1/organisations/{organisation}" => json!({ "name": "Renamed" }),
+        "POST /v1/organisations/{organisation}/enforcement" => json!({ "enforced": false }),
         "PATCH /v1/organisations/{organisation}/policy" => json!({ "recoveryCodes": 12 }),
         "POST /v1/clients" => json!({ "name": "another", "scopes": ["verify"] }),
         "PATCH /v1/clients/{client}" => json!({ "name": "other" }),

@@ -133,6 +133,7 @@ pub fn router(baseline: bool) -> OpenApiRouter<Web> {
         .routes(routes!(organisations::list, organisations::create))
         .routes(routes!(organisations::get, organisations::update))
         .routes(routes!(organisations::policy, organisations::change_policy))
+        .routes(routes!(organisations::enforce))
         .routes(routes!(clients::list, clients::create))
         .routes(routes!(clients::get, clients::update, clients::delete))
         .routes(routes!(clients::rotate_secret))

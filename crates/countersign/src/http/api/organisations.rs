@@ -9,7 +9,10 @@ use crate::{
         extract::{Body, Json, Parameters, Segments, parse_json},
         problem::Problem,
     },
-    service::organisations,
+    service::{
+        enforcement::{self, Enforcement},
+        organisations,
+    },
 };
 use axum::extract::State;
 use countersign_core::{
@@ -177,6 +180,60 @@ pub async fn change_policy(
     })
     .await?;
     Ok(Json::ok(policy))
+}
+
+/// Whether everybody must have a second factor.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EnforcementBody {
+    /// Whether everybody must; `false` leaves it to them again, and takes nothing from anybody.
+    enforced: bool,
+}
+
+/// What became of the organisation's people.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EnforcementView {
+    /// People who were mailed a link by which they set up an app.
+    invited: u64,
+    /// People who have a key, or for whom a link or code is open already.
+    ready: u64,
+    /// People who cannot be mailed: they have no address, or none that policy or the server reaches.
+    unreachable: u64,
+    /// People whom the caller may not act on, or who are switched off.
+    left_out: u64,
+    /// People who were mailed too often of late; ask again later.
+    postponed: u64,
+}
+
+impl From<Enforcement> for EnforcementView {
+    fn from(done: Enforcement) -> Self {
+        Self {
+            invited: done.invited,
+            ready: done.ready,
+            unreachable: done.unreachable,
+            left_out: done.left_out,
+            postponed: done.postponed,
+        }
+    }
+}
+
+/// Has everybody use a second factor, and mails a link to those who have no key; or leaves it to them again.
+///
+/// The answer comes when all are mailed. Asking again mails only those who could not be mailed before.
+#[utoipa::path(
+    post, path = "/v1/organisations/{organisation}/enforcement", tag = "organisations",
+    security(("token" = ["admin"])), params(("organisation" = String, Path, description = "id, slug or self")),
+    request_body = EnforcementBody, responses((status = 200, body = EnforcementView)),
+)]
+pub async fn enforce(
+    who: May<permit::Administer>,
+    State(app): State<SharedApp>,
+    Segments(name): Segments<String>,
+    Body(body): Body<EnforcementBody>,
+) -> Result<Json<EnforcementView>, Problem> {
+    let asker = named(&app, who, &name).await?;
+    Ok(Json::ok(enforcement::enforce(&app, &asker, body.enforced).await?.into()))
 }
 
 fn merged(policy: &Policy, patch: &Map<String, Value>) -> Result<Policy, Problem> {

@@ -191,6 +191,10 @@ pub struct UserListing {
     organisation: Option<String>,
     /// The beginning of the username.
     username: Option<String>,
+    /// A part of the e-mail address. Takes longer the more people there are.
+    email: Option<String>,
+    /// A part of the e-mail address, given name or family name. Takes longer the more people there are.
+    search: Option<String>,
     /// `active` or `disabled`.
     status: Option<String>,
     /// Whether sign-in asks for a second step.
@@ -205,6 +209,8 @@ impl UserListing {
     fn filter(&self) -> Result<UserFilter, Invalid> {
         let filters = [
             self.username.as_deref().map(|text| Ok(UserFilter::UsernamePrefix(matching_key(text)))),
+            self.email.as_deref().map(|text| Ok(UserFilter::EmailContains(matching_key(text)))),
+            self.search.as_deref().map(|text| Ok(UserFilter::NameContains(matching_key(text)))),
             self.status.as_deref().map(|text| Status::parse("status", text).map(UserFilter::Status)),
             self.mfa_enabled.map(|on| Ok(UserFilter::MfaEnabled(on))),
             self.role.as_deref().map(|text| Role::parse("role", text).map(UserFilter::Role)),
@@ -213,7 +219,7 @@ impl UserListing {
         let mut filters = filters.into_iter().flatten();
         let first = filters.next().unwrap_or(Ok(UserFilter::All))?;
         if filters.next().is_some() {
-            let names = "username, status, mfaEnabled, role, locked";
+            let names = "username, email, search, status, mfaEnabled, role, locked";
             return Err(Invalid::new("filter", format!("one filter at a time: {names}")));
         }
         Ok(first)

@@ -165,7 +165,7 @@ const BODY: &str = "SELECT body FROM users WHERE pk = ?1";
 /// Selects the rows of a page.
 fn places(among: Among, filter: &UserFilter, sorting: Option<Sorting>) -> String {
     let (source, condition) = (among.source(filter), condition(filter));
-    let order = sorting.map_or_else(|| own_order(filter).to_owned(), order);
+    let order = sorting.map_or_else(|| own_order(filter).to_owned(), |sorting| order(among, sorting));
     format!("SELECT pk FROM {source} AND {condition} ORDER BY {order} LIMIT ?3 OFFSET ?4")
 }
 
@@ -219,16 +219,20 @@ const fn own_order(filter: &UserFilter) -> &'static str {
     }
 }
 
-fn order(sorting: Sorting) -> String {
+fn order(among: Among, sorting: Sorting) -> String {
     let direction = if sorting.descending { "DESC" } else { "ASC" };
+    // Numbers are an organisation's own.
+    let age = match among {
+        Among::Organisation(_) => "number",
+        Among::Owners => "pk",
+    };
     let key = match sorting.by {
-        SortKey::Number => "number",
+        SortKey::Number => age,
         SortKey::Email => "email_key",
         SortKey::GivenName => "given_key",
         SortKey::FamilyName => "family_key",
     };
-    // The rows of an organisation stand in the order of its numbers, those of all in the order people came in.
-    format!("{key} {direction}, number {direction}, pk {direction}")
+    format!("{key} {direction}, {age} {direction}")
 }
 
 #[cfg(test)]

@@ -4,4 +4,5 @@ mod mounting;
 mod permissions;
 mod reltio;
 mod rsa;
+mod safeshare;
 mod veeam;

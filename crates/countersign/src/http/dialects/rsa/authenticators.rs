@@ -2,8 +2,7 @@
 
 use super::{body, caller::Admin};
 use crate::{
-    app::Asker,
-    error::{Error, Result},
+    error::Error,
     http::{SharedApp, caller::permit, extract::Segments, problem::Problem},
     service::{factors, users},
 };
@@ -57,12 +56,8 @@ pub(super) async fn delete(
     if !user.factors.iter().any(|factor| factor.id() == device && is_device(factor)) {
         return Err(Error::NotFound("factor").into());
     }
-    remove(&app, &who.asker, id, device).await?;
+    factors::delete(&app, &who.asker, &id.into(), device).await?;
     Ok(StatusCode::OK)
-}
-
-async fn remove(app: &SharedApp, asker: &Asker, user: UserId, device: FactorId) -> Result<()> {
-    factors::delete(app, asker, &user.into(), device).await
 }
 
 /// Tells whether a factor is listed: one that waits for its first code is not registered yet.

@@ -1,8 +1,11 @@
 //! What clients send: JSON, with scalars that may stand in quotes, as the vendor's own samples have them.
 
-use crate::http::{extract::Raw, problem::Problem};
+use crate::{
+    error::Error,
+    http::{extract::Raw, problem::Problem},
+};
 use axum::extract::Query;
-use countersign_core::{UserId, refusal::Invalid};
+use countersign_core::{Refusal, UserId, refusal::Invalid};
 use http::{StatusCode, Uri};
 use serde::{Deserialize, Deserializer, de, de::DeserializeOwned};
 use uuid::Uuid;
@@ -25,6 +28,19 @@ pub(super) fn read<T: DeserializeOwned>(raw: &Raw) -> Result<T, Problem> {
 /// Reads a body that may be left out.
 pub(super) fn read_optional<T: DeserializeOwned + Default>(raw: &Raw) -> Result<T, Problem> {
     if raw.bytes.is_empty() { Ok(T::default()) } else { read(raw) }
+}
+
+/// Answers what policy does not allow by 403: the calls that give people codes know of no 409.
+pub(super) fn within_policy(error: Error) -> Problem {
+    match error {
+        Error::Refused(
+            refusal @ (Refusal::KindForbidden(_)
+            | Refusal::DestinationForbidden(_)
+            | Refusal::NoProvider(_)
+            | Refusal::TooMany(..)),
+        ) => Problem::forbidden("not_allowed", refusal.to_string()),
+        other => other.into(),
+    }
 }
 
 /// Reads the parameters; those it does not know are passed over.

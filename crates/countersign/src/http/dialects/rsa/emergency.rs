@@ -4,7 +4,7 @@
 use super::{body, caller::Admin};
 use crate::{
     app::{App, Asker},
-    error::{Error, Result},
+    error::Error,
     http::{
         SharedApp,
         caller::permit,
@@ -159,9 +159,9 @@ async fn issue(
     asker: &Asker,
     id: UserId,
     asked: Option<Duration>,
-) -> Result<(EmergencyCode, Secret<String>)> {
+) -> Result<(EmergencyCode, Secret<String>), Problem> {
     let life = asked.map(|asked| EmergencyCode::granted_life(asked, &asker.organisation.policy));
-    recovery::issue_emergency_code(app, asker, &id.into(), life).await
+    recovery::issue_emergency_code(app, asker, &id.into(), life).await.map_err(body::within_policy)
 }
 
 pub(super) async fn disable_one(

@@ -3,7 +3,7 @@
 use super::{body, caller::Admin, view::UserView};
 use crate::{
     app::{App, Asker},
-    error::{Error, Result},
+    error::Result,
     http::{
         SharedApp,
         caller::permit,
@@ -76,8 +76,7 @@ pub(super) async fn synchronise(
     State(app): State<SharedApp>,
     Segments(user): Segments<String>,
 ) -> Result<Json<UserView>, Problem> {
-    let id = body::user_id(&user)?;
-    let user = app.store.user(who.asker.organisation.id, id).await?.ok_or(Error::NotFound("user"))?;
+    let user = users::get(&app, &who.asker, &body::user_id(&user)?.into()).await?;
     Ok(shown(&user, &who.asker))
 }
 

@@ -43,7 +43,7 @@ pub(super) async fn set(
         return Err(Invalid::new("smsNumber", "expected smsNumber, voiceNumber or both").into());
     }
 
-    let user = numbers::set(&app, &who.asker, id, sms, voice).await?;
+    let user = numbers::set(&app, &who.asker, id, sms, voice).await.map_err(body::within_policy)?;
     let number = |kind| view::number_of(&user, kind).unwrap_or_default();
     Ok(Json::ok(NumbersView { id, sms_number: number(Kind::Sms), voice_number: number(Kind::Voice) }))
 }

@@ -2,6 +2,7 @@
 
 use super::{authenticators::is_device, body, caller::Admin, lookup::Named};
 use crate::{
+    error::Error,
     http::{
         SharedApp,
         caller::permit,
@@ -11,6 +12,7 @@ use crate::{
     service::enrolment_links,
 };
 use axum::extract::State;
+use countersign_core::refusal::Invalid;
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -34,11 +36,17 @@ pub(super) async fn issue(
     raw: Raw,
 ) -> Result<Json<RegistrationCode>, Problem> {
     let named: Named = body::read(&raw)?;
-    let user = named.find(&app, &who.asker).await?;
+    // This call knows of no 404.
+    let user = named.find(&app, &who.asker).await.map_err(|error| match error {
+        Error::NotFound(_) => Invalid::new("email", "no such user").into(),
+        other => Problem::from(other),
+    })?;
     if user.factors.iter().any(is_device) {
         return Err(Problem::forbidden("device_registered", "the user has a registered device"));
     }
-    let (code, expires_at) = enrolment_links::issue_code(&app, &who.asker, &user.id.into(), None).await?;
+    let (code, expires_at) = enrolment_links::issue_code(&app, &who.asker, &user.id.into(), None)
+        .await
+        .map_err(body::within_policy)?;
     let company = who.asker.organisation.slug.to_string();
     Ok(Json::ok(RegistrationCode {
         company_again: company.clone(),

@@ -243,6 +243,25 @@ async fn section_5_3_emergency_codes_are_disabled_by_id_or_all() {
     }
 }
 
+/// §1.6, §4.6, §5: where the vendor's codes have no 409, what policy forbids is not authorised.
+#[tokio::test]
+async fn section_5_what_policy_forbids_is_a_403() {
+    let tenant = Tenant::start().await;
+    let user = tenant.app.user("mira").await;
+    tenant.app.policy(json!({ "kinds": ["hotp"] })).await;
+    let before = tenant.app.heads().await;
+
+    for (method, path, body) in [
+        (Method::PUT, format!("/v1/users/{}/emergencyTokencode", user.id), json!({ "expirationDays": 1 })),
+        (Method::PUT, format!("/v2/users/{}/emergencyTokencode", user.id), json!({})),
+        (Method::PATCH, format!("/v1/users/{}", user.id), json!({ "smsNumber": "+4930123456" })),
+        (Method::POST, "/v1/users/deviceRegistrationCode".to_owned(), json!({ "username": "mira" })),
+    ] {
+        expect_envelope(&tenant.send(method, &path, body).await, 403);
+    }
+    assert_eq!(tenant.app.heads().await, before);
+}
+
 #[tokio::test]
 async fn section_6_1_and_6_2_authenticators_are_listed_and_deleted() {
     let tenant = Tenant::start().await;
@@ -289,7 +308,7 @@ async fn section_6_3_a_registration_code_is_for_who_has_no_device() {
     assert!(digits.len() == 9 && digits.bytes().all(|byte| byte.is_ascii_digit()), "{digits}");
     expect_envelope(&ask(json!({ "username": "equipped" })).await, 403);
     expect_envelope(&ask(json!({})).await, 400);
-    expect_envelope(&ask(json!({ "username": "nobody" })).await, 404);
+    expect_envelope(&ask(json!({ "username": "nobody" })).await, 400);
 }
 
 #[tokio::test]
