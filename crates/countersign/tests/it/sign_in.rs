@@ -670,3 +670,14 @@ async fn a_second_factor_that_is_switched_off_is_asked_for_no_more() {
     assert_eq!(app.count(&alice.id, "mfa.switched_off").await, 1, "one that is off stays off");
     assert_eq!(alice.verify(alice.code()).await.refusal(), Some("no_factor"));
 }
+
+#[tokio::test]
+async fn an_access_token_does_not_outlive_its_session() {
+    let app = TestApp::start().await;
+    app.policy(json!({ "sessions": { "accessSeconds": 3600, "refreshSeconds": 300 } })).await;
+    let alice = app.user("alice").with_password().await;
+
+    let tokens = alice.tokens().await;
+
+    assert_eq!(tokens["expires_in"], 300);
+}

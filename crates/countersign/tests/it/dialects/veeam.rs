@@ -737,13 +737,14 @@ async fn row_5_4_and_5_5_accounts_are_changed_and_deleted() {
 }
 
 #[tokio::test]
-async fn row_5_5_nobody_deletes_themselves() {
+async fn row_5_5_nobody_deletes_themselves_or_the_default_administrator() {
     let app = TestApp::start().await;
     let vbaz = Vbaz::of(&app, "v8.1");
     let id = vbaz.create("maria", "PortalAdmin").await;
     let maria = vbaz.session("maria", PASSWORD).await;
 
     expect_problem(&vbaz.call(Method::DELETE, &format!("/{id}")).by(&maria).await, 400, None);
+    expect_problem(&vbaz.call(Method::DELETE, "/1000").by(&maria).await, 400, None);
 
     vbaz.get(&format!("/{id}")).by(&maria).await.expect_ok();
 }
@@ -928,6 +929,27 @@ async fn row_6_a_second_step_token_lapses_and_is_nobody_elses() {
     app.advance(600);
     expect_problem(&vbaz.second_step(&token, &codes[0][0]).await, 401, None);
     vbaz.second_step(&vbaz.first_step("maria").await, &codes[0][0]).await.expect_ok();
+}
+
+#[tokio::test]
+async fn row_6_a_second_step_token_that_was_tampered_with_opens_nothing() {
+    let app = TestApp::start().await;
+    let vbaz = Vbaz::of(&app, "v8.1");
+    let (admin, id) = (vbaz.admin().await, vbaz.create("maria", "PortalOperator").await);
+    let codes = vbaz.enrolled(&id, &admin).await.codes;
+    let token = vbaz.first_step("maria").await;
+    let digits = data_encoding::BASE64.decode(token.as_bytes()).expect("Base64");
+
+    // Each digit of the hash, behind those of the person.
+    for place in 32..64 {
+        let mut forged = digits.clone();
+        forged[place] = if forged[place] == b'0' { b'1' } else { b'0' };
+        let forged = data_encoding::BASE64.encode(&forged);
+        expect_problem(&vbaz.second_step(&forged, &codes[0]).await, 401, None);
+    }
+
+    assert_eq!(app.count(&id, "verify.rejected").await, 0, "nothing was tried");
+    vbaz.second_step(&token, &codes[0]).await.expect_ok();
 }
 
 #[tokio::test]
