@@ -5,4 +5,5 @@ mod permissions;
 mod reltio;
 mod rsa;
 mod safeshare;
+mod story;
 mod veeam;
