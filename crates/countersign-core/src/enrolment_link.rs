@@ -267,7 +267,7 @@ mod tests {
         policy::Requirement,
         profile::Email,
         role::Role,
-        session::SecondStep,
+        session::{SecondStep, SignIn},
         testing::{OpenKeyring, Person, WRONG, attempt, label, new_session, newcomer, typed},
         verify::Verdict,
     };
@@ -421,7 +421,7 @@ mod tests {
         let factor = sent(&mut person, 1, false);
         let code = |person: &Person| person.totp_code(0);
 
-        person.wait(LINK_LIFE.as_secs() - 1);
+        person.wait(24 * 3600 - 1);
         assert!(person.user.factor_behind_link(factor, &person.policy, person.now).is_some());
         person.wait(1);
 
@@ -602,6 +602,38 @@ mod tests {
         person.wait(LINK_LIFE.as_secs());
         let login = person.open_login(2);
         assert_eq!(enrol_in_login(&mut person, login), Ok(()));
+    }
+
+    // One that was begun before the link was sent only lacks its first code.
+    #[test]
+    fn a_factor_begun_in_a_sign_in_is_not_finished_while_a_link_is_open() {
+        let mut person = reachable();
+        person.user.mfa_enabled = true;
+        let login = person.open_login(1);
+        enrol_in_login(&mut person, login).expect("nothing is in the way yet");
+        let begun = person.user.factors[0].id();
+        sent(&mut person, 1, false);
+
+        let (code, call) = (typed(&person.totp_code(0)), person.themselves(false));
+        let session = new_session(99).session;
+        let Person { user, policy, .. } = &mut person;
+        let done = user.activate_in_login(login, begun, &code, session, policy, &OpenKeyring, &call);
+
+        assert_eq!(done, Err(Refusal::SecondFactorNeeded));
+        let asked = person.sign_in(2, true);
+        assert!(matches!(asked, SignIn::SecondStep { has_factor: true, .. }), "{asked:?}");
+    }
+
+    #[test]
+    fn whoever_is_disabled_sets_up_nothing_whatever_their_document_says() {
+        let mut person = reachable();
+        let factor = sent(&mut person, 1, false);
+        person.user.status = Status::Disabled;
+
+        let code = person.totp_code(0);
+
+        assert_eq!(follow(&mut person, factor, &code), Err(Refusal::TokenGone));
+        assert_eq!(send(&mut person, 2, false), Err(Refusal::UserDisabled));
     }
 
     #[test]

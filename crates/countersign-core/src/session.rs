@@ -811,6 +811,32 @@ mod tests {
     }
 
     #[test]
+    fn a_session_is_renewed_under_the_same_token_by_the_client_it_is_bound_to() {
+        let mut person = with_password(newcomer());
+        let client = |number| ClientId::from_uuid(uuid::Uuid::from_u128(number));
+        let call = person.nobody();
+        let bound = NewSession { client: Some(client(1)), ..new_session(1) };
+        person.user.mfa_enabled = false;
+        person.user.sign_in(&checked(true), bound, &person.policy, &call).expect("sign in");
+        let anybodys = person.open_session(2);
+        person.happened();
+
+        for _ in 0..2 {
+            let renewed = person.user.renew(bound.session, 0, client(1), &call).expect("renew");
+            assert_eq!(renewed.generation, 0);
+        }
+
+        let gone = Err(Refusal::TokenGone);
+        assert_eq!(person.user.renew(bound.session, 0, client(2), &call), gone);
+        assert_eq!(person.user.renew(bound.session, 1, client(1), &call), gone);
+        assert_eq!(person.user.renew(anybodys.id, 0, client(1), &call), gone, "bound to no client");
+        assert_eq!(person.happened(), ["session.refreshed", "session.refreshed"]);
+        person.wait(person.policy.sessions.refresh_seconds);
+        let late = person.nobody();
+        assert_eq!(person.user.renew(bound.session, 0, client(1), &late), gone);
+    }
+
+    #[test]
     fn sessions_are_bounded_and_the_oldest_ends() {
         let mut person = with_password(newcomer());
         let first = person.open_session(0);

@@ -2,7 +2,7 @@
 
 use super::{
     api::{Api, Page, Server},
-    client_key::{self, KeyFile},
+    client_key::{KeyFile, RsaKey},
     failure::Failure,
     names, prompt,
     screen::{Field, Screen, Tone, plain, text},
@@ -100,7 +100,7 @@ struct Create {
     /// Make an RSA key here and write the key file of an RSA Cloud Administration client
     #[arg(long, value_name = "FILE")]
     rsa_key: Option<PathBuf>,
-    /// Make an EC key here and write it as a private JWK, for private_key_jwt
+    /// Make an RSA key here and write it as a private JWK, for private_key_jwt
     #[arg(long, value_name = "FILE", conflicts_with = "rsa_key")]
     jwk: Option<PathBuf>,
     /// The address in the RSA key file, if it is not below the server's issuer
@@ -152,7 +152,7 @@ impl Create {
 
     async fn with_rsa_key(&self, api: &Api, path: &Path, screen: Screen, json: bool) -> Result<(), Failure> {
         let file = KeyFile::create(path)?;
-        let key = client_key::rsa()?;
+        let key = RsaKey::generate(None)?;
         let address = match &self.api_url {
             Some(url) => url.to_string(),
             None => {
@@ -164,7 +164,7 @@ impl Create {
         file.fill(&json!({
             "customerName": self.customer,
             "accessID": text(&client, "/id"),
-            "accessKey": key.pem.expose(),
+            "accessKey": key.pem().expose(),
             "adminRestApiUrl": address,
             "description": self.name,
         }))?;
@@ -173,9 +173,11 @@ impl Create {
 
     async fn with_jwk(&self, api: &Api, path: &Path, screen: Screen, json: bool) -> Result<(), Failure> {
         let file = KeyFile::create(path)?;
-        let (public, private) = client_key::p256()?;
-        let client = api.post(CLIENTS, self.body(Some(&public))).await?;
-        file.fill(&private)?;
+        // The vendor's own client asks for RSA, and for a name.
+        let name = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+        let key = RsaKey::generate(Some(name.to_string()))?;
+        let client = api.post(CLIENTS, self.body(Some(&key.public))).await?;
+        file.fill(&key.jwk()?)?;
         print_with_file(screen, &client, path, json)
     }
 }

@@ -2,9 +2,8 @@
 
 use super::failure::Failure;
 use aws_lc_rs::{
-    encoding::{AsBigEndian, AsDer, EcPrivateKeyBin, Pkcs8V1Der},
+    encoding::{AsDer, Pkcs8V1Der},
     rsa::{self, KeySize},
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
 };
 use countersign_core::{
     PublicKey, Secret,
@@ -65,31 +64,35 @@ impl Drop for KeyFile {
 pub(super) struct RsaKey {
     /// The public half.
     pub(super) public: PublicKey,
-    /// The private half in PEM, in the form of PKCS#1: programs that read these files know no other.
-    pub(super) pem: Secret<String>,
+    /// The key as PKCS#1 has it.
+    pkcs1: Secret<Vec<u8>>,
 }
 
-/// Makes an RSA key.
-pub(super) fn rsa() -> Result<RsaKey, Failure> {
-    let pair = rsa::KeyPair::generate(KeySize::Rsa2048).map_err(|_| cannot_make())?;
-    let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).map_err(|_| cannot_make())?;
-    let pkcs1 = pkcs1(pkcs8.as_ref()).ok_or_else(cannot_make)?;
-    let (n, e) = public_numbers(pkcs1).ok_or_else(cannot_make)?;
-    let numbers = Numbers::Rsa { n: Octets::new(n), e: Octets::new(e) };
-    Ok(RsaKey { public: PublicKey { kid: None, numbers }, pem: pem("RSA PRIVATE KEY", pkcs1) })
-}
+impl RsaKey {
+    /// Makes a key, with a name of its own if it is to have one.
+    pub(super) fn generate(kid: Option<String>) -> Result<Self, Failure> {
+        let pair = rsa::KeyPair::generate(KeySize::Rsa2048).map_err(|_| cannot_make())?;
+        let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).map_err(|_| cannot_make())?;
+        let pkcs1 = Secret::new(pkcs1(pkcs8.as_ref()).ok_or_else(cannot_make)?.to_vec());
+        let [n, e, ..] = numbers(pkcs1.expose()).ok_or_else(cannot_make)?;
+        let numbers = Numbers::Rsa { n: Octets::new(n), e: Octets::new(e) };
+        Ok(Self { public: PublicKey { kid, numbers }, pkcs1 })
+    }
 
-/// Makes a key on P-256 with a name of its own; returns the public half, and the private one as a JWK.
-pub(super) fn p256() -> Result<(PublicKey, Value), Failure> {
-    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| cannot_make())?;
-    let private: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().map_err(|_| cannot_make())?;
-    // The uncompressed form: 4, then both coordinates.
-    let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
-    let kid = Some(uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string());
-    let public = PublicKey { kid, numbers: Numbers::P256 { x: Octets::new(x), y: Octets::new(y) } };
-    let mut jwk = public.to_jwk();
-    jwk["d"] = json!(BASE64URL_NOPAD.encode(private.as_ref()));
-    Ok((public, jwk))
+    /// Returns the private half in PEM, in the form of PKCS#1: programs that read key files know no other.
+    pub(super) fn pem(&self) -> Secret<String> {
+        pem("RSA PRIVATE KEY", self.pkcs1.expose())
+    }
+
+    /// Returns the private half as a JWK (RFC 7518 §6.3.2).
+    pub(super) fn jwk(&self) -> Result<Value, Failure> {
+        let [_, _, private @ ..] = numbers(self.pkcs1.expose()).ok_or_else(cannot_make)?;
+        let mut jwk = self.public.to_jwk();
+        for (name, number) in ["d", "p", "q", "dp", "dq", "qi"].into_iter().zip(private) {
+            jwk[name] = json!(BASE64URL_NOPAD.encode(number));
+        }
+        Ok(jwk)
+    }
 }
 
 fn cannot_make() -> Failure {
@@ -103,12 +106,17 @@ fn pkcs1(pkcs8: &[u8]) -> Option<&[u8]> {
     element(&mut rest)
 }
 
-/// Returns modulus and exponent of a PKCS#1 key (RFC 8017 §A.1.2), without the zero that keeps them positive.
-fn public_numbers(pkcs1: &[u8]) -> Option<(&[u8], &[u8])> {
-    let positive = |number: &'_ [u8]| number.iter().position(|byte| *byte != 0);
+/// Returns the numbers of a PKCS#1 key after its version (RFC 8017 §A.1.2): modulus, both exponents, primes, and what
+/// follows from them; without the zero that keeps them positive.
+fn numbers(pkcs1: &[u8]) -> Option<[&[u8]; 8]> {
     let mut rest = element(&mut &*pkcs1)?;
-    let (_version, n, e) = (element(&mut rest)?, element(&mut rest)?, element(&mut rest)?);
-    Some((&n[positive(n)?..], &e[positive(e)?..]))
+    let _version = element(&mut rest)?;
+    let mut numbers = [&[][..]; 8];
+    for number in &mut numbers {
+        let digits = element(&mut rest)?;
+        *number = &digits[digits.iter().position(|byte| *byte != 0)?..];
+    }
+    Some(numbers)
 }
 
 /// Takes the next element of DER off `input` and returns its content.
@@ -149,22 +157,23 @@ mod tests {
 
     #[test]
     fn the_halves_of_an_rsa_key_belong_together() {
-        let key = rsa().expect("key");
+        let key = RsaKey::generate(None).expect("key");
 
-        let der: String = key.pem.expose().lines().filter(|line| !line.starts_with('-')).collect();
+        let der: String = key.pem().expose().lines().filter(|line| !line.starts_with('-')).collect();
         let pair = RsaKeyPair::from_der(&BASE64.decode(der.as_bytes()).expect("base64")).expect("PKCS#1");
         let mut signature = vec![0; pair.public_modulus_len()];
         pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), b"message", &mut signature).expect("sign");
         let Numbers::Rsa { n, e } = &key.public.numbers else { panic!("{:?}", key.public) };
         let public = RsaPublicKeyComponents { n: n.as_bytes(), e: e.as_bytes() };
         public.verify(&RSA_PKCS1_2048_8192_SHA256, b"message", &signature).expect("verify");
-        assert!(key.pem.expose().starts_with("-----BEGIN RSA PRIVATE KEY-----\n"));
-        assert!(key.pem.expose().lines().all(|line| line.len() <= PEM_LINE));
+        assert!(key.pem().expose().starts_with("-----BEGIN RSA PRIVATE KEY-----\n"));
+        assert!(key.pem().expose().lines().all(|line| line.len() <= PEM_LINE));
     }
 
     #[test]
     fn the_server_takes_the_public_half_of_a_jwk_and_refuses_the_private_one() {
-        let (public, private) = p256().expect("key");
+        let key = RsaKey::generate(Some("one".into())).expect("key");
+        let (public, private) = (key.public.clone(), key.jwk().expect("jwk"));
         let read = |jwk: &Value| PublicKey::from_jwk("publicKey", jwk.as_object().expect("object"));
 
         assert_eq!(read(&public.to_jwk()), Ok(public));

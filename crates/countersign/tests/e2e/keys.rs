@@ -119,6 +119,8 @@ fn a_private_jwk_stays_in_its_file() {
     );
     assert!(client["secret"].is_null());
     let registered = &client["publicKeys"][0]["jwk"];
-    assert_eq!((&registered["kid"], &registered["x"]), (&jwk["kid"], &jwk["x"]));
-    assert!(registered["d"].is_null() && jwk["d"].is_string());
+    assert_eq!((&registered["kid"], &registered["n"]), (&jwk["kid"], &jwk["n"]));
+    for private in ["d", "p", "q", "dp", "dq", "qi"] {
+        assert!(registered[private].is_null() && jwk[private].is_string(), "{private}");
+    }
 }

@@ -176,6 +176,22 @@ fn customers(calls: Calls) -> Calls {
             "",
             customers::get,
         )
+        .on(
+            Method::GET,
+            "/oauth/customers/{customer}/clients",
+            admin,
+            "`GET /v1/clients`",
+            "",
+            customers::clients,
+        )
+        .on(
+            Method::GET,
+            "/oauth/customers/{customer}/clients/{client}",
+            admin,
+            "`GET /v1/clients/{client}`",
+            "",
+            customers::client,
+        )
         .on(Method::GET, "/oauth/customers/{customer}/mfa", admin, native, "", customers::mfa)
         .on(
             Method::PUT,

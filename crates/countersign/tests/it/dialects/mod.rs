@@ -6,5 +6,6 @@ mod permissions;
 mod reltio;
 mod rsa;
 mod safeshare;
+mod story;
 mod unknown;
 mod veeam;

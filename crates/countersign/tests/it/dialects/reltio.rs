@@ -488,6 +488,7 @@ async fn section_3_4_what_proves_too_little_resets_nothing() {
     let reltio = Reltio::start().await;
     let (_, session) = reltio.person("jo").await;
     let otp = reltio.enrol(&session).await;
+    let used = otp.code(reltio.app.now());
     reltio.app.advance(30);
     let (state, now) = (reltio.state_token("jo").await, reltio.app.now());
     let (right, wrong) = (otp.code(now), otp.wrong_code(now));
@@ -510,6 +511,8 @@ async fn section_3_4_what_proves_too_little_resets_nothing() {
     reset(&basic, json!({ "state_token": state, "totp": wrong })).await.expect_error(400, "invalid_grant");
     reset(&session, json!({ "totp": wrong })).await.expect_error(400, "invalid_grant");
     reset(&session, json!({})).await.expect_error(400, "invalid_request");
+    let replayed = reset(&session, json!({ "totp": used })).await.expect_error(400, "invalid_grant");
+    assert_eq!(replayed["errorCode"], 4003);
 
     assert_eq!(reltio.details(&session).await["details"]["AUTHENTICATOR"]["verified"], true);
     let locks = reltio.app.get("/v1/users/jo/locks").by(&reltio.app.root()).await.expect_ok();
@@ -1207,6 +1210,21 @@ async fn section_5_5_the_password_policy_is_the_locks_and_the_rest_is_refused_by
     }
     assert_eq!(set(before.json.clone()).await.expect_ok().json, before.json, "what was read can be written");
     assert_eq!(set(json!({})).await.expect_ok().json, before.json, "what is left out is the default");
+}
+
+#[tokio::test]
+async fn section_5_6_an_administrator_reads_clients_and_nobody_their_secrets() {
+    let reltio = Reltio::start().await;
+    let admin = reltio.admin().await;
+    let path = "/customers/main/clients";
+
+    let listed = reltio.get(path).by(&admin).await.expect_ok();
+    let one = reltio.get(&format!("{path}/{}", reltio.client.id)).by(&admin).await.expect_ok();
+
+    assert_eq!(listed.json.as_array().map(Vec::len), Some(2));
+    assert!(listed.json.as_array().expect("a list").contains(&one.json));
+    insta::assert_snapshot!(one.shown().replace(&reltio.client.id, "…"), @r#"{"accessTokenValidity":3600,"authorities":[],"authorizedGrantTypes":["password","state_token","refresh_token","client_credentials"],"clientAuthenticationMethods":["client_secret_post","client_secret_basic"],"clientId":"…","clientName":"client verify","enabled":true,"redirectUri":[],"refreshTokenValidity":43200,"resourceIds":[],"scope":["verify"]}"#);
+    reltio.get(&format!("{path}/nobodys")).by(&admin).await.expect_error(404, "not_found");
 }
 
 /// §6: one role has power; the others are kept and have none.

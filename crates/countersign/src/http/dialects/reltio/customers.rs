@@ -6,17 +6,18 @@ use crate::{
     http::{
         SharedApp,
         caller::{May, permit},
-        extract::{Json, Raw, Segments},
+        extract::{Json, Raw, Segments, id},
         problem::Problem,
     },
-    service::organisations,
+    service::{self, organisations},
 };
 use axum::extract::State;
 use countersign_core::{
-    Policy, Refusal,
+    Client, Organisation, Policy, Refusal,
     password::{LONGEST, SHORTEST},
     policy::Requirement,
     refusal::Invalid,
+    user::Status,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -95,6 +96,44 @@ pub(super) async fn set_password_policy(
     let edit = move |policy: &Policy| with_locks(policy, &members);
     let policy = organisations::change_policy(&app, &who.asker, edit).await?;
     Ok(Json::ok(shown_passwords(&policy)))
+}
+
+/// Lists the customer's clients.
+pub(super) async fn clients(
+    who: May<permit::Administer>,
+    Segments(customer): Segments<String>,
+) -> Result<Json<Vec<Value>>, Problem> {
+    check_own(&who.asker, &customer)?;
+    let organisation = &who.asker.organisation;
+    Ok(Json::ok(organisation.clients.iter().map(|client| shown_client(client, organisation)).collect()))
+}
+
+/// Returns one of the customer's clients.
+pub(super) async fn client(
+    who: May<permit::Administer>,
+    Segments((customer, client)): Segments<(String, String)>,
+) -> Result<Json<Value>, Problem> {
+    check_own(&who.asker, &customer)?;
+    let found = service::clients::get(&who.asker, id(&client, "client_not_found")?)?;
+    Ok(Json::ok(shown_client(found, &who.asker.organisation)))
+}
+
+/// Shows a client. Every client may use every grant, and its scopes say what it may do with its own token.
+fn shown_client(client: &Client, organisation: &Organisation) -> Value {
+    let sessions = &organisation.policy.sessions;
+    json!({
+        "clientId": client.id,
+        "clientName": client.name,
+        "scope": client.scopes,
+        "authorities": [],
+        "resourceIds": [],
+        "redirectUri": [],
+        "authorizedGrantTypes": ["password", "state_token", "refresh_token", "client_credentials"],
+        "clientAuthenticationMethods": ["client_secret_post", "client_secret_basic"],
+        "accessTokenValidity": sessions.access_seconds,
+        "refreshTokenValidity": sessions.refresh_seconds,
+        "enabled": client.status == Status::Active,
+    })
 }
 
 fn check_own(asker: &Asker, customer: &str) -> Result<(), Problem> {

@@ -81,22 +81,17 @@ pub(super) async fn token(
     Ok(axum::Json(body).into_response())
 }
 
-/// Reads permissions. Of the vendor's, those that nothing here asks for are passed over, because clients ask for whole
-/// sets; the answer names what was granted.
+/// Reads permissions. Those that nothing here asks for are passed over, because clients ask for whole sets, one of them
+/// with a slip in it; the answer names what was granted.
 fn scopes(text: &str) -> Result<BTreeSet<Scope>, OauthError> {
-    let mut scopes = BTreeSet::new();
-    for wanted in text.split_ascii_whitespace() {
-        match PERMISSIONS.iter().find(|(name, _)| *name == wanted) {
-            Some((_, needed)) => scopes.extend(needed.iter().copied()),
-            None if wanted.starts_with("rsa.") => {}
-            None => return Err(invalid_scope()),
-        }
+    let served = |wanted| PERMISSIONS.iter().find(|(name, _)| *name == wanted);
+    let scopes: BTreeSet<Scope> =
+        text.split_ascii_whitespace().filter_map(served).flat_map(|(_, needed)| *needed).copied().collect();
+    if scopes.is_empty() {
+        let advice = "expected permissions that are served here, such as rsa.user.read";
+        return Err(OauthError::bad("invalid_scope", advice));
     }
-    if scopes.is_empty() { Err(invalid_scope()) } else { Ok(scopes) }
-}
-
-fn invalid_scope() -> OauthError {
-    OauthError::bad("invalid_scope", "expected permissions that are served here, such as rsa.user.read")
+    Ok(scopes)
 }
 
 /// Names the permissions that scopes amount to, of those that were asked for.
