@@ -309,30 +309,30 @@ pub async fn challenge(app: &App, call: Call, token: SecondStepToken, recipient:
 
 /// Takes a session one generation further.
 pub async fn refresh(app: &App, call: Call, token: &str, client: Option<ClientId>) -> Result<Grant> {
-    let Some(ticket) = Ticket::read(token, Purpose::RefreshToken, app.keys.as_ref()) else {
-        return Ok(Grant::Refused);
-    };
-    let Some(organisation) = app.store.organisation(ticket.organisation).await? else {
-        return Ok(Grant::Refused);
-    };
-    let asker = Asker { organisation, call: Call { actor: Actor::User(ticket.user), ..call } };
-    let session = SessionId::from_uuid(ticket.item);
-    let outcome = app
-        .change(&asker, ticket.user, move |user, with| {
-            Ok((user.refresh(session, ticket.generation, client, with.call)?, user.clone()))
+    resume(app, call, token, move |user, session, generation, call| {
+        Ok(match user.refresh(session, generation, client, call)? {
+            Refresh::Session(session) => Some(session),
+            Refresh::Reused => None,
         })
-        .await;
-    match outcome {
-        Ok((Refresh::Session(session), user)) => granted(app, &asker, user, &session),
-        Ok((Refresh::Reused, _)) | Err(Error::Refused(Refusal::TokenGone) | Error::NotFound(_)) => {
-            Ok(Grant::Refused)
-        }
-        Err(error) => Err(error),
-    }
+    })
+    .await
 }
 
 /// Lets a session go on under the same refresh token, for the client it belongs to.
 pub async fn renew(app: &App, call: Call, token: &str, client: ClientId) -> Result<Grant> {
+    resume(app, call, token, move |user, session, generation, call| {
+        user.renew(session, generation, client, call).map(Some)
+    })
+    .await
+}
+
+/// Has a rule decide whether the session of a refresh token goes on.
+async fn resume(
+    app: &App,
+    call: Call,
+    token: &str,
+    mut decide: impl FnMut(&mut User, SessionId, u32, &Call) -> Result<Option<Session>, Refusal> + Send + 'static,
+) -> Result<Grant> {
     let Some(ticket) = Ticket::read(token, Purpose::RefreshToken, app.keys.as_ref()) else {
         return Ok(Grant::Refused);
     };
@@ -343,12 +343,13 @@ pub async fn renew(app: &App, call: Call, token: &str, client: ClientId) -> Resu
     let session = SessionId::from_uuid(ticket.item);
     let outcome = app
         .change(&asker, ticket.user, move |user, with| {
-            Ok((user.renew(session, ticket.generation, client, with.call)?, user.clone()))
+            Ok((decide(user, session, ticket.generation, with.call)?, user.clone()))
         })
         .await;
     match outcome {
-        Ok((session, user)) => granted(app, &asker, user, &session),
-        Err(Error::Refused(Refusal::TokenGone | Refusal::UserDisabled) | Error::NotFound(_)) => {
+        Ok((Some(session), user)) => granted(app, &asker, user, &session),
+        Ok((None, _))
+        | Err(Error::Refused(Refusal::TokenGone | Refusal::UserDisabled) | Error::NotFound(_)) => {
             Ok(Grant::Refused)
         }
         Err(error) => Err(error),
