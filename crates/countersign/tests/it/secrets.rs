@@ -229,7 +229,8 @@ async fn make_mistakes_in_dialects(app: &TestApp, watch: &mut Watch) {
             let path = row.path.replace("{version}", "v8");
             let path = path.split('/').map(|part| if part.starts_with('{') { "1000" } else { part });
             let path = format!("{}{}", dialect.prefix(), path.collect::<Vec<_>>().join("/"));
-            for member in members {
+            let has_body = !matches!(row.method.as_str(), "GET" | "DELETE");
+            for member in members.into_iter().filter(|_| has_body) {
                 for value in [json!(misplaced), json!([misplaced])] {
                     let call = app.call(row.method.clone(), &path).by(&owner);
                     watch.see(call.json(json!({ member: value }))).await;
