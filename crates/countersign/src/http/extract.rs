@@ -7,7 +7,7 @@ use axum::{
 };
 use bytes::Bytes;
 use countersign_core::Handle;
-use http::{HeaderMap, StatusCode, header, request::Parts};
+use http::{HeaderMap, StatusCode, Uri, header, request::Parts};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// A JSON body. Members it does not know are refused by name.
@@ -89,11 +89,27 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
         expect_content_type(request.headers(), "application/x-www-form-urlencoded")?;
         let bytes = read(request, state).await?;
         let text = std::str::from_utf8(&bytes).map_err(|_| not_utf8())?;
-        let uri = format!("/?{text}").parse().map_err(|_| malformed_form("not a form".into()))?;
+        let uri = as_query(text).ok_or_else(|| malformed_form("not a form".into()))?;
         let Query(form) =
             Query::try_from_uri(&uri).map_err(|rejection| malformed_form(rejection.body_text()))?;
         Ok(Self(form))
     }
+}
+
+/// Returns a form as the query of an address. An address holds less: not every sign that clients leave as it is, and a `#`
+/// would end it, so that a password was cut.
+pub fn as_query(form: &str) -> Option<Uri> {
+    let mut text = String::with_capacity(form.len() + 2);
+    text.push_str("/?");
+    for byte in form.bytes() {
+        match byte {
+            b'!' | b'$'..=b';' | b'=' | b'?'..=b'[' | b']' | b'_' | b'a'..=b'z' | b'~' => {
+                text.push(char::from(byte));
+            }
+            other => text.push_str(&format!("%{other:02X}")),
+        }
+    }
+    text.parse().ok()
 }
 
 /// Query parameters. Those it does not know are refused by name.

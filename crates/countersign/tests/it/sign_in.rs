@@ -563,6 +563,35 @@ async fn one_kind_of_factor_is_reset_and_the_others_stay() {
     recovery.expect_problem(400, "invalid_value");
 }
 
+#[tokio::test]
+async fn a_password_in_a_form_is_not_cut_where_an_address_would_end() {
+    // Clients leave signs as they are that mean something in an address; what followed a `#` was passed over.
+    let app = TestApp::start().await;
+    let root = app.root();
+    app.user("alice").with_password().await;
+    let session = |path: &str, password: &str| {
+        let body = format!("grant_type=password&username=alice&password={password}").into_bytes();
+        app.post(path).by(&root).body("application/x-www-form-urlencoded", body)
+    };
+
+    for path in
+        ["/oauth/token", "/veeam/api/oauth2/token", "/reltio/oauth/token", "/safeshare/api/oauth/token"]
+    {
+        for more in ["#", "#more", "\"", "<", "{", "\u{e9}"] {
+            let answer = session(path, &format!("{PASSWORD}{more}")).await;
+            assert!([400, 401].contains(&answer.status.as_u16()), "{path} {more}: {}", answer.shown());
+        }
+        assert_eq!(
+            app.count("alice", "login.rejected").await,
+            6,
+            "{path}: tried, and not only refused as a form"
+        );
+        session(path, PASSWORD).await.expect_ok();
+        app.delete("/v1/users/alice").by(&root).await.expect(204);
+        app.user("alice").with_password().await;
+    }
+}
+
 /// Everything of an answer that somebody could tell others by.
 fn looks(answer: &Answer) -> (u16, String, BTreeMap<String, String>) {
     let headers = answer.headers.iter().filter(|(name, _)| *name != "x-request-id");

@@ -1,10 +1,13 @@
 //! What a caller sent, wherever they put it: query, form, multipart or JSON, under one of several names.
 
 use super::multipart;
-use crate::http::{extract::Raw, problem::Problem};
+use crate::http::{
+    extract::{Raw, as_query},
+    problem::Problem,
+};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use countersign_core::{Code, Kind, refusal::Invalid};
-use http::{Uri, request::Parts};
+use http::request::Parts;
 use serde_json::{Map, Value};
 
 /// Named values; those of the body come before those of the query.
@@ -129,7 +132,7 @@ fn in_body(body: &Raw) -> Result<Vec<(String, String)>, Problem> {
 fn in_form(text: &[u8]) -> Result<Vec<(String, String)>, Problem> {
     let malformed = || Problem::invalid("malformed_form", None, "not a form");
     let text = std::str::from_utf8(text).map_err(|_| malformed())?;
-    let uri: Uri = format!("/?{text}").parse().map_err(|_| malformed())?;
+    let uri = as_query(text).ok_or_else(malformed)?;
     let Query(pairs) = Query::try_from_uri(&uri).map_err(|_| malformed())?;
     Ok(pairs)
 }
