@@ -7,7 +7,7 @@ use crate::{
     destination::Destination,
     enrolment::Activation,
     event::{Action, Call, Note},
-    factor::Kind,
+    factor::{Factor, Kind},
     id::{FactorId, LoginId, SessionId},
     keyring::Keyring,
     lock::Method,
@@ -167,15 +167,27 @@ impl User {
         keys: &impl Keyring,
         call: &Call,
     ) -> Result<Activation, Refusal> {
-        self.open_login(login, call)?;
-        if self.has_second_factor(policy, call.now) {
-            return Err(Refusal::SecondFactorNeeded);
+        self.check_first_in_login(login, policy, call)?;
+        let kind = self.factor(factor).map(Factor::kind)?;
+        // An address proves a sign-in from its first code on, so that is guessed at no more often than a later one.
+        let counted = kind.channel().map(|_| kind.method());
+        if let Some(until) = counted.and_then(|method| self.locks.is_locked(method, call.now)) {
+            return Err(Refusal::Locked(kind.method(), until));
         }
         let activation = self.activate_pending(factor, code, policy, keys, call)?;
-        if activation == Activation::Activated {
-            for open in self.logins.iter_mut().filter(|open| open.id == login) {
-                open.proved = Some(factor);
+        match (&activation, counted) {
+            (Activation::Rejected { .. }, Some(method)) => {
+                self.count_failure(method, Some(kind), policy, call);
             }
+            (Activation::Activated, _) => {
+                if let Some(method) = counted {
+                    self.locks.clear(method);
+                }
+                for open in self.logins.iter_mut().filter(|open| open.id == login) {
+                    open.proved = Some(factor);
+                }
+            }
+            _ => {}
         }
         Ok(activation)
     }
@@ -313,6 +325,27 @@ mod tests {
 
         assert!(locked);
         assert!(matches!(ask(&mut person, login), Err(Refusal::Locked(Method::Email, _))));
+    }
+
+    // So did confirming the address before the login is finished.
+    #[test]
+    fn wrong_codes_that_confirm_a_new_address_lock_mail_too() {
+        let mut person = enforced();
+        person.policy.resend.pause_seconds = 0;
+        let wrong = |person: &mut Person, number: u128| {
+            let login = person.open_login(number);
+            let asked = ask(person, login);
+            asked.and_then(|_| (0..3).try_for_each(|_| activate(person, login, FACTOR, WRONG).map(drop)))
+        };
+
+        assert_eq!(wrong(&mut person, 1), Ok(()));
+        assert!(matches!(wrong(&mut person, 2), Err(Refusal::Locked(Method::Email, _))));
+
+        person.wait(3600);
+        let login = person.open_login(3);
+        let (_, code) = ask(&mut person, login).expect("ask");
+        assert_eq!(activate(&mut person, login, FACTOR, &code), Ok(Activation::Activated));
+        assert_eq!(person.user.locks.of(Method::Email).failures, 0);
     }
 
     #[test]

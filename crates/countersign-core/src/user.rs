@@ -388,8 +388,12 @@ impl User {
         Method::ALL.into_iter().any(is_locked) || self.is_password_locked(now)
     }
 
-    /// Unlocks whatever has failed, methods and password; where nothing has, nothing is asked.
+    /// Unlocks whatever has failed, methods and password. Where nothing is locked nothing is asked, and the counts stand: to
+    /// write back what was read buys nobody a try.
     pub fn unlock_everything(&mut self, call: &Call) -> Result<(), Refusal> {
+        if !self.is_anything_locked(call.now) {
+            return Ok(());
+        }
         let has_failed = |method: &Method| self.locks.of(*method).failures > 0;
         let methods: Vec<Method> = Method::ALL.into_iter().filter(has_failed).collect();
         if !methods.is_empty() {
@@ -864,6 +868,23 @@ mod tests {
         assert!(body.contains(r#""changed":["email","mfaEnabled"]"#), "{body}");
         assert!(!body.contains("example"), "{body}");
         assert!(person.user.is_unchanged());
+    }
+
+    #[test]
+    fn unlocking_everything_leaves_the_counts_of_what_is_not_locked() {
+        // Whatever wrote a person back as it was read cleared them, and was refused to people who had mistyped a code.
+        let mut person = Person::new();
+        person.fail(Target::AnyOtp);
+        let (own, staff) = (person.themselves(true), person.staff(Role::Helpdesk));
+
+        assert_eq!(person.user.unlock_everything(&own), Ok(()));
+        assert_eq!(person.user.unlock_everything(&staff), Ok(()));
+
+        assert_eq!(person.user.locks.of(Method::Token).failures, 1);
+        person.lock(Target::AnyOtp);
+        assert_eq!(person.user.unlock_everything(&own), Err(Refusal::NotBySelf));
+        assert_eq!(person.user.unlock_everything(&staff), Ok(()));
+        assert_eq!(person.user.locks.failures(), 0);
     }
 
     #[test]

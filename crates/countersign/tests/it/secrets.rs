@@ -1,6 +1,10 @@
 //! A secret leaves once, when it is made (promise 5).
 
-use crate::test_app::{Answer, Call, Client, MFA_GRANT, Otp, PASSWORD, TestApp};
+use crate::{
+    enrolment_page::newest_link,
+    test_app::{Answer, Call, Client, Credentials, MFA_GRANT, Otp, PASSWORD, TestApp},
+};
+use countersign::http::dialects::{Dialect, rows};
 use data_encoding::{BASE32_NOPAD, BASE64, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
 use serde_json::json;
 use std::{
@@ -143,8 +147,98 @@ async fn live(app: &TestApp, watch: &mut Watch) {
     watch.secret("invitation", &invited.text("token"));
 
     use_secrets(app, watch, &alice, drawn["codes"][0].as_str().expect("text"), &emergency.text("code")).await;
+    speak_dialects(app, watch).await;
     make_mistakes(app, watch, &alice).await;
+    make_mistakes_in_dialects(app, watch).await;
     read_everything(app, watch, &alice).await;
+}
+
+/// What other systems' clients are handed out, and hand in.
+async fn speak_dialects(app: &TestApp, watch: &mut Watch) {
+    let owner = app.owner().await;
+    let carol = app.user("carol").with_password().await;
+    let path = |call: &str| format!("/veeam/api/v8/users/{}/{call}", carol.id);
+    let enabled = app.post(&path("enableMfa")).by(&owner).await.expect_ok();
+    watch.seed("seed by ticket", &enabled.text("secretKey"));
+    watch.secret("enrolment ticket", &enabled.text("token"));
+    for code in enabled["scratchCodes"].as_array().expect("codes") {
+        watch.code("scratch code", code.as_str().expect("text"));
+    }
+    let code = enabled["scratchCodes"][0].as_str().expect("text");
+    let accept = json!({ "code": code, "token": enabled.text("token") });
+    watch.see(app.post(&path("acceptMfa")).by(&owner).json(accept.clone())).await.expect(204);
+    watch.see(app.post(&path("acceptMfa")).by(&owner).json(accept)).await.expect(400);
+    let form = [("grant_type", "password"), ("username", "carol"), ("password", PASSWORD)];
+    for (path, members) in [
+        ("/veeam/api/oauth2/token", ["mfa_token", "Mfa", "mfa_code"]),
+        ("/safeshare/api/oauth/token", ["access_token", "mfa", "code"]),
+        ("/reltio/oauth/token", ["state_token", "state_token", "totp"]),
+    ] {
+        let first = app.post(path).by(&app.root()).form(&form).await.expect_ok();
+        let token = first[members[0]].as_str().or(first["state_token"]["token"].as_str()).expect("a token");
+        watch.secret(members[0], token);
+        let wrong = [("grant_type", members[1]), (members[0], token), (members[2], "98765432")];
+        assert!(watch.see(app.post(path).by(&app.root()).form(&wrong)).await.status.is_client_error());
+    }
+
+    let dan = app.user("dan").await;
+    let session = Client { id: app.client_id.clone(), secret: app.client_secret.clone() };
+    let token = Credentials::bearer(&session.token(app).await);
+    let registration = "/rsa/AdminInterface/restapi/v1/users/deviceRegistrationCode";
+    let issued = app.post(registration).by(&token).json(json!({ "username": "dan" })).await.expect_ok();
+    watch.secret("registration code", &issued.text("deviceRegistrationCode"));
+    let emergency = format!("/rsa/AdminInterface/restapi/v2/users/{}/emergencyTokencode", dan.id);
+    let issued = app.put(&emergency).by(&token).await.expect_ok();
+    watch.code("emergency tokencode", &issued.text("emergencyTokencode"));
+    app.post(&dan.path("/enrolment-links")).by(&owner).await.expect_created();
+    let link = newest_link(app).await;
+    watch.secret("token of a link", link.split_once('=').expect("a token").1);
+    app.get(&link).await.expect_ok();
+    watch.see(app.get(&format!("{link}x"))).await.expect(410);
+}
+
+async fn make_mistakes_in_dialects(app: &TestApp, watch: &mut Watch) {
+    let misplaced = "misplaced-s3cret-value";
+    let members = [
+        "code",
+        "token",
+        "recreate",
+        "password",
+        "newPassword",
+        "mfaEnabled",
+        "generateNewAuthenticatorKey",
+        "expirationDays",
+        "expiryUnit",
+        "userStatus",
+        "unlockMethods",
+        "emailLike",
+        "smsNumber",
+        "status",
+        "availables",
+        "mfatype",
+        "totp",
+        "enforceMfa",
+        "systemAdmin",
+        "role",
+        "roles",
+        "userIds",
+    ];
+    for dialect in Dialect::ALL {
+        for row in rows(dialect).into_iter().filter(|row| !row.path.ends_with("token")) {
+            let owner = app.owner().await;
+            let path = row.path.replace("{version}", "v8");
+            let path = path.split('/').map(|part| if part.starts_with('{') { "1000" } else { part });
+            let path = format!("{}{}", dialect.prefix(), path.collect::<Vec<_>>().join("/"));
+            for member in members {
+                for value in [json!(misplaced), json!([misplaced])] {
+                    let call = app.call(row.method.clone(), &path).by(&owner);
+                    watch.see(call.json(json!({ member: value }))).await;
+                }
+            }
+            let path = format!("{path}?limit={misplaced}&Limit={misplaced}&pageSize={misplaced}");
+            watch.see(app.call(row.method, &path).by(&owner)).await;
+        }
+    }
 }
 
 async fn use_secrets(

@@ -23,6 +23,7 @@ use http::Method;
 
 const ENROLLED: &str = "factor.enrolled";
 const ACTIVATED: &str = "factor.activated factor.activation_rejected";
+const PROVED: &str = "factor.activated factor.activation_rejected verify.rejected method.locked";
 const SENT: &str = "factor.enrolled challenge.sent";
 const RESET: &str = "factor.reset verify.accepted verify.rejected session.revoked";
 const SIGN_IN: &str = "login.first_factor login.succeeded login.rejected challenge.sent verify.accepted \
@@ -105,7 +106,7 @@ pub fn calls() -> Calls {
             "/oauth/users/mfa/verifyEnrollWithStateToken",
             Needs::Nothing,
             "`POST /oauth/token`",
-            ACTIVATED,
+            PROVED,
             login::verify,
         )
         .on(
