@@ -7,6 +7,7 @@ use crate::{
     enrolment::Resync,
     enrolment_code::{CODE_LIFE, NewEnrolmentCode},
     enrolment_link::NewLink,
+    enrolment_ticket::{EnrolmentTicket, StoredTicket},
     event::{Call, ChainHead, Event},
     factor::{
         FACTOR_LIMIT, Factor, Kind, PENDING_LIMIT, Proof, emergency::EmergencyCode, recovery::RecoveryCodes,
@@ -21,8 +22,8 @@ use crate::{
     role::{Role, Roles},
     session::{LOGIN_LIMIT, SESSION_LIMIT},
     testing::{
-        HASH, OpenKeyring, Person, START, attempt, checked, label, new_session, newcomer, rng, sender, typed,
-        with_request,
+        HASH, OpenKeyring, Person, START, attempt, checked, label, new_session, newcomer, rng, sender,
+        short_codes, stretch, typed, with_request,
     },
     time::Timestamp,
     user::{Status, User, UserPatch},
@@ -124,6 +125,37 @@ enum Step {
     RedeemEnrolmentCode {
         right: bool,
     },
+    EnrolByTicket {
+        replace: bool,
+        by: By,
+    },
+    /// The newest ticket comes back, or a forged one, with a code of the app or a short recovery code.
+    RedeemTicket {
+        ours: bool,
+        short: bool,
+        by: By,
+    },
+    /// An administrator says where codes go.
+    Assign(By),
+    SwitchOff(By),
+    ResetKind(Kind, By),
+    /// One's own factor goes, by a code; in the middle of a sign-in if it names one.
+    ResetOwn {
+        login: Option<usize>,
+        kind: Kind,
+        tried: Try,
+    },
+    UnlockEverything(By),
+    SignOutEverywhere(By),
+    /// A sign-in asks for the one factor it prefers, and has its code sent.
+    Ask(usize),
+    AnswerAsked(usize, Try),
+    /// A factor enrolled within a sign-in proves it, and it stays open.
+    Prove {
+        login: usize,
+        place: usize,
+    },
+    FinishProved(usize),
     SignIn {
         matched: bool,
     },
@@ -164,12 +196,14 @@ struct World {
     attempts: Vec<Attempt>,
     /// The codes that were sent, newest last.
     sent: Vec<(Challenge, Code)>,
+    /// The newest ticket and a recovery code that came with it, with its salt.
+    ticket: Option<(EnrolmentTicket, Code, Uuid)>,
     drawn: u64,
 }
 
 impl World {
     fn new(person: Person) -> Self {
-        Self { person, attempts: Vec::new(), sent: Vec::new(), drawn: 100 }
+        Self { person, attempts: Vec::new(), sent: Vec::new(), ticket: None, drawn: 100 }
     }
 
     fn apply(&mut self, step: &Step) -> Result<Done, Refusal> {
@@ -228,6 +262,12 @@ impl World {
             | Step::FollowLink { .. }
             | Step::IssueEnrolmentCode(_)
             | Step::RedeemEnrolmentCode { .. } => self.act_on_link(step)?,
+            Step::EnrolByTicket { .. } | Step::RedeemTicket { .. } => self.act_on_ticket(step)?,
+            Step::ResetOwn { .. }
+            | Step::Ask(_)
+            | Step::AnswerAsked(..)
+            | Step::Prove { .. }
+            | Step::FinishProved(_) => self.act_on_one_factor(step)?,
             _ => self.act_on_factors(step)?,
         }
         Ok(Done::Other)
@@ -292,6 +332,28 @@ impl World {
             Step::Reset(by) => {
                 let call = self.call(by);
                 self.person.user.reset(&policy, &call)
+            }
+            Step::SwitchOff(by) => {
+                let call = self.call(by);
+                self.person.user.switch_off_mfa(&policy, &call)
+            }
+            Step::ResetKind(kind, by) => {
+                let call = self.call(by);
+                self.person.user.reset_kind(kind, &policy, &call)
+            }
+            Step::UnlockEverything(by) => {
+                let call = self.call(by);
+                self.person.user.unlock_everything(&call)
+            }
+            Step::SignOutEverywhere(by) => {
+                let call = self.call(by);
+                self.person.user.sign_out_everywhere(&call)
+            }
+            Step::Assign(by) => {
+                let (call, text) = (self.call(by), format!("+4915112{:06}", number % 1_000_000));
+                let to = Destination::parse(Channel::Sms, "destination", &text)?;
+                let id = FactorId::from_uuid(Uuid::from_u128(number.into()));
+                self.person.user.assign_destination(to, id, label("assigned"), &policy, &call)
             }
             _ => unreachable!("{step:?} is done elsewhere"),
         }
@@ -388,6 +450,76 @@ impl World {
             }
             _ => unreachable!("{step:?} is done elsewhere"),
         }
+    }
+
+    fn act_on_ticket(&mut self, step: &Step) -> Result<(), Refusal> {
+        let number = self.draw();
+        let salt = Uuid::from_u128(number.into());
+        match *step {
+            Step::EnrolByTicket { replace, by } => {
+                let (factor, call) = (self.person.new_totp(number.into()), self.call(by));
+                let Person { user, policy, now, .. } = &mut self.person;
+                let (codes, set) = short_codes(user, salt, *now);
+                let ticket = EnrolmentTicket::generate(&mut rng(number));
+                let whose = (user.organisation, user.id);
+                let stored = StoredTicket::new(&ticket, Some(set), factor.0, whose, &OpenKeyring)?;
+                user.enrol_by_ticket(factor, stored, replace, policy, &call)?;
+                self.ticket = Some((ticket, typed(codes[0].canonical()), salt));
+            }
+            Step::RedeemTicket { ours, short, by } => {
+                let Some((ticket, code, salt)) = self.ticket.clone() else { return Ok(()) };
+                let ticket = if ours { ticket } else { EnrolmentTicket::generate(&mut rng(number)) };
+                let code = if short { code } else { typed(&self.person.totp_code(0)) };
+                let (stretched, call) = (stretch(code.as_str(), salt), self.call(by));
+                let Person { user, policy, .. } = &mut self.person;
+                user.activate_by_ticket(&ticket, &code, Some(&stretched), policy, &OpenKeyring, &call)?;
+            }
+            _ => unreachable!("{step:?} is done elsewhere"),
+        }
+        Ok(())
+    }
+
+    fn act_on_one_factor(&mut self, step: &Step) -> Result<(), Refusal> {
+        let (number, new) = (self.draw(), self.draw_code());
+        let (nobody, themselves) = (self.person.nobody(), self.person.themselves(false));
+        let id = FactorId::from_uuid(Uuid::from_u128(number.into()));
+        let session = new_session(number.into()).session;
+        let login_at = |place: usize| self.person.user.logins.get(place).map(|open| open.id);
+        match step {
+            Step::ResetOwn { login, kind, tried } => {
+                let (login, attempt) = (login.and_then(login_at), self.attempt(tried));
+                let Person { user, policy, .. } = &mut self.person;
+                user.reset_own_kind(login, *kind, Some(&attempt), policy, &OpenKeyring, &themselves)?;
+            }
+            Step::Ask(login) => {
+                let Some(login) = login_at(*login) else { return Ok(()) };
+                let address = Some((id, label("asked")));
+                let Person { user, policy, .. } = &mut self.person;
+                user.ask_second_step(login, address, &new, policy, &OpenKeyring, &themselves)?;
+                let sent = user.challenges.iter().find(|one| one.id == new.challenge).cloned();
+                self.sent.extend(sent.map(|challenge| (challenge, typed(new.digits().expose()))));
+            }
+            Step::AnswerAsked(login, tried) => {
+                let (Some(login), attempt) = (login_at(*login), self.attempt(tried)) else { return Ok(()) };
+                let Person { user, policy, .. } = &mut self.person;
+                user.answer_second_step(login, &attempt, session, policy, &OpenKeyring, &nobody)?;
+            }
+            Step::Prove { login, place } => {
+                let (Some(login), Some(factor)) = (login_at(*login), self.factor_at(*place)) else {
+                    return Ok(());
+                };
+                let code = self.first_code(factor);
+                let Person { user, policy, .. } = &mut self.person;
+                user.activate_keeping_login(login, factor, &code, policy, &OpenKeyring, &themselves)?;
+            }
+            Step::FinishProved(login) => {
+                let Some(login) = login_at(*login) else { return Ok(()) };
+                let Person { user, policy, .. } = &mut self.person;
+                user.finish_proved_login(login, session, policy, &nobody)?;
+            }
+            _ => unreachable!("{step:?} is done elsewhere"),
+        }
+        Ok(())
     }
 
     fn judge(&mut self, attempt: Attempt) -> Result<Done, Refusal> {
@@ -617,7 +749,9 @@ fn life() -> impl Strategy<Value = Step> {
         2 => any_by().prop_map(Step::ReplaceCodes),
         2 => any_by().prop_map(Step::IssueEmergencyCode),
         1 => Just(Step::RevokeEmergencyCode),
+        1 => any_by().prop_map(Step::Assign),
         3 => links(),
+        3 => tickets(),
     ];
     let sessions = prop_oneof![
         8 => (0..8_u8).prop_map(|chance| Step::SignIn { matched: chance > 0 }),
@@ -629,6 +763,7 @@ fn life() -> impl Strategy<Value = Step> {
         1 => any_by().prop_map(Step::Invite),
         1 => Just(Step::AcceptInvitation),
         1 => any::<bool>().prop_map(|matched| Step::ChangePassword { matched }),
+        3 => one_factor(),
     ];
     let rare = prop_oneof![
         4 => Just(Step::SetStatus(Status::Active)),
@@ -637,6 +772,10 @@ fn life() -> impl Strategy<Value = Step> {
         6 => Just(Step::SetRole(Role::Member, By::Staff(Role::Owner))),
         1 => (prop::sample::select(Role::ALL.to_vec()), any_by()).prop_map(|(role, by)| Step::SetRole(role, by)),
         1 => any_by().prop_map(Step::Reset),
+        1 => any_by().prop_map(Step::SwitchOff),
+        1 => (any_kind(), any_by()).prop_map(|(kind, by)| Step::ResetKind(kind, by)),
+        1 => any_by().prop_map(Step::UnlockEverything),
+        1 => any_by().prop_map(Step::SignOutEverywhere),
     ];
     prop_oneof![10 => attempts(true), 8 => factors, 10 => sessions, 1 => rare]
 }
@@ -648,6 +787,28 @@ fn links() -> impl Strategy<Value = Step> {
         3 => any::<bool>().prop_map(|right| Step::FollowLink { right }),
         2 => any_by().prop_map(Step::IssueEnrolmentCode),
         2 => any::<bool>().prop_map(|right| Step::RedeemEnrolmentCode { right }),
+    ]
+}
+
+/// Setting up an app by ticket, with recovery codes.
+fn tickets() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => (any::<bool>(), any_by()).prop_map(|(replace, by)| Step::EnrolByTicket { replace, by }),
+        3 => (0..4_u8, any::<bool>(), any_by())
+            .prop_map(|(chance, short, by)| Step::RedeemTicket { ours: chance > 0, short, by }),
+    ]
+}
+
+/// Signing in with one factor of a kind, as callers do that know no other way.
+fn one_factor() -> impl Strategy<Value = Step> {
+    let login = || 0..LOGIN_LIMIT;
+    prop_oneof![
+        2 => login().prop_map(Step::Ask),
+        3 => (login(), any_try(true)).prop_map(|(login, tried)| Step::AnswerAsked(login, tried)),
+        2 => (login(), 0..FACTOR_LIMIT).prop_map(|(login, place)| Step::Prove { login, place }),
+        2 => login().prop_map(Step::FinishProved),
+        1 => (prop::option::of(login()), any_kind(), any_try(false))
+            .prop_map(|(login, kind, tried)| Step::ResetOwn { login, kind, tried }),
     ]
 }
 
