@@ -195,6 +195,18 @@ impl Default for Log {
     }
 }
 
+/// Says what is wrong with a key that was read well and does not fit the installation, and who set it.
+pub fn misfit(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+    invalid: &Invalid,
+) -> Error {
+    let key_of =
+        |name: String| Some((name.strip_prefix(PREFIX)?.to_ascii_lowercase().replace("__", "."), name));
+    let variables = environment.filter_map(|(name, _)| key_of(name)).collect();
+    Origin { file, variables }.mistake(&invalid.field, &invalid.message)
+}
+
 impl Config {
     /// Reads the file, if one is named, and the environment.
     pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self> {

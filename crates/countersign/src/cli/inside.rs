@@ -25,7 +25,7 @@ use crate::{
     store::sqlite::Sqlite,
     telemetry,
 };
-use countersign_core::Secret;
+use countersign_core::{Refusal, Secret};
 use std::{
     fs::{self, DirBuilder},
     os::unix::fs::DirBuilderExt,
@@ -40,7 +40,8 @@ pub(super) async fn serve(args: serve::Args, print: PrintFirst) -> Result<(), Fa
     let data = config.store.directory.clone();
 
     let signals = StopSignals::listen()?;
-    let (running, first) = running::start(config, Clock::System).await?;
+    let started = running::start(config, Clock::System).await;
+    let (running, first) = started.map_err(|error| not_started(&args.installation, error))?;
     if let Some(first) = first {
         print(&credentials(first, &data))?;
     }
@@ -142,15 +143,32 @@ pub(super) async fn stop_demo(handle: DemoHandle) {
 
 /// Reads the configuration; arguments go before the environment, and that before the file.
 fn configuration(installation: &Installation) -> Result<Config, Failure> {
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let mut config = Config::load(installation.config.as_deref(), environment).map_err(|error| {
-        Failure::usage(error.to_string()).hint("countersign config default prints every setting")
-    })?;
+    let mut config =
+        Config::load(installation.config.as_deref(), environment()).map_err(|error| misconfigured(&error))?;
     if let Some(data) = &installation.data {
         config.store.directory.clone_from(data);
     }
     Ok(config)
+}
+
+/// Returns the variables that are text; a setting is never anything else.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+fn misconfigured(error: &Error) -> Failure {
+    Failure::usage(error.to_string()).hint("countersign config default prints every setting")
+}
+
+/// Says why the server does not start. What is invalid then is a setting that does not fit what is in the store.
+fn not_started(installation: &Installation, error: Error) -> Failure {
+    match error {
+        Error::Refused(Refusal::Invalid(invalid)) => {
+            misconfigured(&config::misfit(installation.config.as_deref(), environment(), &invalid))
+        }
+        other => other.into(),
+    }
 }
 
 fn existing(data: &Path) -> Result<&Path, Failure> {

@@ -199,8 +199,10 @@ impl Dialects {
         });
         let mut owners = BTreeMap::new();
         for (key, host, owner) in native.chain(bound) {
-            let name = host_name(host).ok_or_else(|| {
-                invalid(&key, "expected host names such as mfa.example.com, without scheme or port")
+            let name = bound_name(host).ok_or_else(|| {
+                let expected =
+                    "expected host names such as mfa.example.com, without scheme, port or wildcard";
+                invalid(&key, &format!("{expected}, not {host:?}"))
             })?;
             if owner.is_some_and(|dialect| !self.is_enabled(dialect)) {
                 return Err(invalid(&key, "goes with a dialect that is switched on"));
@@ -212,6 +214,13 @@ impl Dialects {
         }
         Ok(owners)
     }
+}
+
+/// Returns the name of a host that somebody is bound to. A port or a pattern would bind nobody: hosts are compared whole,
+/// and without their ports.
+fn bound_name(text: &str) -> Option<String> {
+    let is_all = |name: &String| name.eq_ignore_ascii_case(text.trim_end_matches('.'));
+    host_name(text).filter(is_all).filter(|name| !name.contains('*'))
 }
 
 /// Returns a host's name as it is compared: lower case, without port and final dot. `None` if it is none.

@@ -47,6 +47,29 @@ fn a_data_directory_has_one_server() {
 }
 
 #[test]
+fn a_dialect_of_no_organisation_is_a_mistake_in_the_file() {
+    let installation = Installation::new();
+    let file = installation.beside("countersign.toml");
+    fs::write(&file, "[dialects.veeam]\norganisation = \"acme\"\n").expect("write");
+    let said = "dialects.veeam.organisation: there is no organisation acme";
+    let serve = ["serve", "--listen", "127.0.0.1:0"];
+    let mut by_file = installation.command(serve);
+    by_file.arg("--config").arg(&file);
+    let mut by_variable = installation.command(serve);
+    by_variable.env("COUNTERSIGN__DIALECTS__RSA__ORGANISATION", "acme");
+
+    let output = finish(by_file);
+
+    assert_eq!(output.status.code(), Some(2), "as other mistakes in it");
+    assert!(
+        text(&output.stderr).contains(&format!("{}: {said}", file.display())),
+        "{}",
+        text(&output.stderr)
+    );
+    refuses(by_variable, &["environment variable COUNTERSIGN__DIALECTS__RSA__ORGANISATION: there is no"]);
+}
+
+#[test]
 fn a_second_init_changes_nothing() {
     let installation = Installation::new();
     let key = fs::read(installation.data.join("master.key")).expect("key");

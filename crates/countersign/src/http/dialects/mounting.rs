@@ -11,7 +11,7 @@ use crate::{
     service::{organisations, setup},
 };
 use axum::{Router, extract::Request};
-use countersign_core::{Organisation, OrganisationId};
+use countersign_core::{Organisation, OrganisationId, refusal::Invalid};
 use http::{Uri, header, uri::PathAndQuery};
 use std::{
     collections::BTreeMap,
@@ -130,10 +130,9 @@ impl Mounts {
         for dialect in &self.enabled {
             let Some(name) = app.config.dialects.organisation(*dialect) else { continue };
             if organisations::find(app, name).await?.is_none() && !(is_new && name == setup::FIRST_SLUG) {
-                return Err(Error::Store(format!(
-                    "read configuration: dialects.{dialect}.organisation: there is no organisation {name}; create it \
-                     (countersign org create) before you bind a dialect to it"
-                )));
+                let advice = "create it (countersign org create) before you bind a dialect to it";
+                let message = format!("there is no organisation {name}; {advice}");
+                return Err(Invalid::new(format!("dialects.{dialect}.organisation"), message).into());
             }
         }
         Ok(())

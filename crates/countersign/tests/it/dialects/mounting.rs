@@ -123,6 +123,9 @@ fn a_configuration_that_leaves_an_owner_open_is_refused_by_its_key() {
             "is bound to the native API already",
         ),
         (vec![("DIALECTS__RSA__HOSTS", "['https://a.example/']")], "expected host names"),
+        (vec![("DIALECTS__RSA__HOSTS", "['a.example:8443']")], "DIALECTS__RSA__HOSTS: expected host names"),
+        (vec![("DIALECTS__RSA__HOSTS", "['*.a.example']")], "without scheme, port or wildcard"),
+        (vec![("SERVER__HOSTS", "['mfa.example:443']")], "SERVER__HOSTS: expected host names"),
         (
             vec![("DIALECTS__RSA__HOSTS", "['a.example']"), ("DIALECTS__RSA__ENABLED", "false")],
             "goes with a dialect that is switched on",
