@@ -111,8 +111,7 @@ pub(super) async fn enable_v1(
 ) -> Result<Json<EnabledV1>, Problem> {
     let id = body::user_id(&user)?;
     let body: EnableV1 = body::read(&raw)?;
-    let days = body.expiration_days.filter(|days| (1..=7).contains(days));
-    let days = days.ok_or_else(|| Invalid::new("expirationDays", "expected 1 to 7"))?;
+    let days = body.days()?;
 
     let (issued, text) = issue(&app, &who.asker, id, Some(Duration::from_secs(days * DAY))).await?;
     Ok(Json::ok(EnabledV1::new(&issued, &text)))
@@ -140,18 +139,31 @@ pub(super) async fn enable_v2(
     }))
 }
 
+impl EnableV1 {
+    fn days(&self) -> Result<u64, Invalid> {
+        let days = self.expiration_days.ok_or_else(|| missing("expirationDays"))?;
+        let expected = || Invalid::new("expirationDays", "expected 1 to 7");
+        (1..=7).contains(&days).then_some(days).ok_or_else(expected)
+    }
+}
+
 impl EnableV2 {
     fn life(&self) -> Result<Option<Duration>, Invalid> {
         let seconds = match (self.expiry_value, self.expiry_unit) {
             (None, None) => return Ok(None),
             (Some(value), Some(unit)) => value.saturating_mul(unit.seconds()),
-            _ => return Err(Invalid::new("expiryUnit", "expected expiryValue and expiryUnit together")),
+            (Some(_), None) => return Err(missing("expiryUnit")),
+            (None, Some(_)) => return Err(missing("expiryValue")),
         };
         if !(SHORTEST..=LONGEST).contains(&seconds) {
             return Err(Invalid::new("expiryValue", "expected 1 minute to 7 days"));
         }
         Ok(Some(Duration::from_secs(seconds)))
     }
+}
+
+fn missing(member: &str) -> Invalid {
+    Invalid::new(member, "this member is required")
 }
 
 async fn issue(

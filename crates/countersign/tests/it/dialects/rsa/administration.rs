@@ -150,7 +150,9 @@ async fn section_5_emergency_codes_of_version_1() {
         let answer = tenant.send(Method::PUT, &path, json!({ "expirationDays": days })).await;
         assert_eq!(answer.status, 400, "{days}: {}", answer.shown());
     }
-    expect_envelope(&tenant.send(Method::PUT, &path, json!({})).await, 400);
+    let missing = tenant.send(Method::PUT, &path, json!({})).await;
+    expect_envelope(&missing, 400);
+    assert!(missing.text("message").contains("required"), "{}", missing.shown());
 }
 
 #[tokio::test]
