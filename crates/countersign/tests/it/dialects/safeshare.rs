@@ -609,6 +609,14 @@ async fn row_3_5_administrators_are_made_and_unmade_by_others() {
     let left = app.get(&mia.path("")).by(&app.root()).await.expect_ok();
     assert_eq!(left["roles"], json!(["admin"]), "what they were before");
     expect_error(&appoint("nobody@example.com", false).await, 404, "user_not_found");
+    let named =
+        json!({ "email": "joe@example.com", "systemAdmin": true, "firstName": "Joe", "lastName": "Ng" });
+    expect_empty(&safe.put("/v1/users", &a, named).await);
+    let found = safe.get("/v1/users?searchText=joe", &a).await.expect_ok();
+    assert_eq!(
+        (&found["items"][0]["firstName"], &found["items"][0]["lastName"]),
+        (&json!("Joe"), &json!("Ng"))
+    );
     let bea = administrator(&app, "bea").await;
     let own = safe.session("bea@example.com").await;
     let body = json!({ "email": "bea@example.com", "systemAdmin": false });

@@ -230,12 +230,9 @@ impl MemberBody {
     fn new_user(&self) -> Result<NewUser, Invalid> {
         let missing = || Invalid::new("email", "this member is required");
         let email = Email::parse("email", self.email.as_deref().ok_or_else(missing)?)?;
-        let name = |field: &str, name: &Option<String>| {
-            name.as_deref().map(|name| DisplayName::parse(field, name)).transpose()
-        };
         Ok(NewUser {
-            given_name: name("firstName", &self.first_name)?,
-            family_name: name("lastName", &self.last_name)?,
+            given_name: people::name("firstName", self.first_name.as_deref())?,
+            family_name: people::name("lastName", self.last_name.as_deref())?,
             roles: Roles::new(self.administers()?.unwrap_or(false).then_some(Role::Admin)),
             email: Some(email.clone()),
             ..NewUser::named(Username::parse("email", email.as_str())?)

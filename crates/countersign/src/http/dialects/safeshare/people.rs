@@ -7,7 +7,9 @@ use crate::{
     http::{SharedApp, caller::Known, problem::Problem},
     service::users,
 };
-use countersign_core::{Organisation, OrganisationId, Permission, User, UserId};
+use countersign_core::{
+    Organisation, OrganisationId, Permission, User, UserId, profile::DisplayName, refusal::Invalid,
+};
 use serde::Serialize;
 
 /// An account.
@@ -37,9 +39,7 @@ struct Membership {
 
 impl Account {
     pub(super) fn new(user: &User, organisation: &Organisation) -> Self {
-        let text = |name: &Option<countersign_core::profile::DisplayName>| {
-            name.as_ref().map(|name| name.as_str().to_owned())
-        };
+        let text = |name: &Option<DisplayName>| name.as_ref().map(|name| name.as_str().to_owned());
         let is_org_admin = roles::is_organisation_administrator(user);
         let names = roles::names(user);
         Self {
@@ -65,6 +65,11 @@ impl Account {
         let organisation = app.store.organisation(user.organisation).await?;
         Ok(Self::new(user, organisation.as_deref().ok_or(Error::NotFound("organisation"))?))
     }
+}
+
+/// Reads a first or last name, if there is one.
+pub(super) fn name(field: &str, name: Option<&str>) -> Result<Option<DisplayName>, Invalid> {
+    name.map(|name| DisplayName::parse(field, name)).transpose()
 }
 
 /// Shows a page of people.

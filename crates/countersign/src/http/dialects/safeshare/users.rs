@@ -150,12 +150,27 @@ pub(super) async fn list(
     Ok(Json::ok(people::page(&app, owners, offset).await?))
 }
 
-/// Who is to be a SafeShare administrator, or not to be one any more.
+/// Who is to be a SafeShare administrator, or not to be one any more. The names are those of a new account.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AppointBody {
     email: String,
     system_admin: bool,
+    first_name: Option<String>,
+    last_name: Option<String>,
+}
+
+impl AppointBody {
+    fn new_owner(&self, email: Email) -> Result<NewUser, Invalid> {
+        let username = Username::parse("email", email.as_str())?;
+        Ok(NewUser {
+            given_name: people::name("firstName", self.first_name.as_deref())?,
+            family_name: people::name("lastName", self.last_name.as_deref())?,
+            roles: Roles::new([Role::Owner]),
+            email: Some(email),
+            ..NewUser::named(username)
+        })
+    }
 }
 
 /// Gives somebody else the role of a SafeShare administrator, or takes it; makes an account for a new address.
@@ -169,7 +184,7 @@ pub(super) async fn appoint(
     let email = Email::parse("email", &body.email)?;
     match users::find_anywhere(&app, asker.organisation.id, &email).await? {
         Some(user) => appoint_known(&app, &who, &user, body.system_admin).await?,
-        None if body.system_admin => drop(users::create(&app, &asker, new_owner(email)?).await?),
+        None if body.system_admin => drop(users::create(&app, &asker, body.new_owner(email)?).await?),
         None => return Err(Error::NotFound("user").into()),
     }
     Ok(StatusCode::OK)
@@ -184,11 +199,6 @@ async fn appoint_known(app: &SharedApp, who: &Known, user: &User, is_owner: bool
     let roles = Some(roles::changed(user, Role::Owner, is_owner));
     users::update(app, &asker, &user.id.into(), UserPatch { roles, ..UserPatch::default() }).await?;
     Ok(())
-}
-
-fn new_owner(email: Email) -> Result<NewUser, Invalid> {
-    let username = Username::parse("email", email.as_str())?;
-    Ok(NewUser { email: Some(email), roles: Roles::new([Role::Owner]), ..NewUser::named(username) })
 }
 
 /// Unlocks an account after too many wrong passwords, and its second factors.
