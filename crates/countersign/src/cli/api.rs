@@ -238,6 +238,11 @@ impl Api {
         }
     }
 
+    /// Returns the server's address.
+    pub(super) const fn url(&self) -> &Url {
+        &self.url
+    }
+
     /// Asks for one thing.
     pub(super) async fn get(&self, path: &[&str]) -> Result<Value, Failure> {
         self.call(Method::GET, path, &[], None).await

@@ -153,13 +153,20 @@ impl Create {
     async fn with_rsa_key(&self, api: &Api, path: &Path, screen: Screen, json: bool) -> Result<(), Failure> {
         let file = KeyFile::create(path)?;
         let key = RsaKey::generate(None)?;
+        let metadata = api.get(&[".well-known", "oauth-authorization-server"]).await?;
+        let issuer = text(&metadata, "/issuer");
         let address = match &self.api_url {
             Some(url) => url.to_string(),
-            None => {
-                let metadata = api.get(&[".well-known", "oauth-authorization-server"]).await?;
-                format!("{}/rsa/AdminInterface/restapi/v1", text(&metadata, "/issuer"))
-            }
+            None => format!("{issuer}/rsa/AdminInterface/restapi/v1"),
         };
+        if let Some(host) =
+            self.api_url.as_ref().and_then(|url| another_host(url, [issuer, api.url().as_str()]))
+        {
+            screen.warn(&format!(
+                "the key file names {host}: the server takes tokens for it only if the name is in dialects.rsa.hosts, \
+                 server.hosts or tokens.issuer"
+            ));
+        }
         let client = api.post(CLIENTS, self.body(Some(&key.public))).await?;
         file.fill(&json!({
             "customerName": self.customer,
@@ -180,6 +187,13 @@ impl Create {
         file.fill(&key.jwk()?)?;
         print_with_file(screen, &client, path, json)
     }
+}
+
+/// Returns the host of an address, if it is that of none of a server's addresses.
+fn another_host<'a>(url: &'a Url, of_server: [&str; 2]) -> Option<&'a str> {
+    let host = url.host_str()?;
+    let is_its = |address: &str| Url::parse(address).is_ok_and(|known| known.host_str() == Some(host));
+    (!of_server.into_iter().any(is_its)).then_some(host)
 }
 
 #[derive(Debug, clap::Args)]
@@ -254,4 +268,23 @@ fn print_with_secret(screen: Screen, client: &Value, json: bool) -> Result<(), F
     }
     screen
         .print(&screen.paint(Tone::Quiet, "The secret shows only now; store it where the program reads it."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_is_none_of_the_servers_is_told() {
+        let server = ["https://mfa.example.com", "http://127.0.0.1:8080/"];
+        for (address, other) in [
+            ("https://MFA.example.com:8443/rsa/AdminInterface/restapi/v1", None),
+            ("http://127.0.0.1:9090/AdminInterface/restapi", None),
+            ("https://acme.access.example/AdminInterface/restapi", Some("acme.access.example")),
+        ] {
+            let url = Url::parse(address).expect("an address");
+
+            assert_eq!(another_host(&url, server), other, "{address}");
+        }
+    }
 }

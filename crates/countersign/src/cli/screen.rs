@@ -68,6 +68,14 @@ impl Screen {
         Ok(write(&format!("{text}{end}"))?)
     }
 
+    /// Prints a warning on standard error, so that it is in nobody's JSON.
+    pub(super) fn warn(self, text: &str) {
+        let label =
+            if has_colours(&io::stderr()) { "warning:".yellow().to_string() } else { "warning:".into() };
+        // Nobody is left to tell when standard error is closed.
+        drop(io::Write::write_all(&mut io::stderr(), format!("{label} {text}\n").as_bytes()));
+    }
+
     /// Prints JSON.
     pub(super) fn json(self, value: &Value) -> Result<(), Failure> {
         self.print(&format!("{value:#}"))

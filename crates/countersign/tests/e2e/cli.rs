@@ -179,6 +179,25 @@ fn a_lock_is_met_with_exit_code_5_and_lifted() {
 }
 
 #[test]
+fn a_key_file_for_another_host_is_written_with_a_warning() {
+    let terminal = Terminal::new();
+    let create = "client create --name Bot --role helpdesk --json --rsa-key";
+
+    let own = terminal.run(&format!("{create} own.key"));
+    let other =
+        terminal.run(&format!("{create} other.key --api-url https://rsa.example/AdminInterface/restapi"));
+
+    assert_eq!(text(&own.stderr), "");
+    assert!(other.status.success());
+    let warning = text(&other.stderr);
+    assert!(warning.starts_with("warning: the key file names rsa.example: "), "{warning}");
+    assert!(warning.contains("dialects.rsa.hosts, server.hosts or tokens.issuer"), "{warning}");
+    let file = fs::read(terminal.installation.beside("other.key")).expect("a key file");
+    let file: Value = serde_json::from_slice(&file).expect("JSON");
+    assert_eq!(file["adminRestApiUrl"], "https://rsa.example/AdminInterface/restapi");
+}
+
+#[test]
 fn a_client_has_its_scopes_and_no_more() {
     let terminal = Terminal::new();
     terminal.ends(0, "user create ada");
