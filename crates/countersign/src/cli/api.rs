@@ -330,7 +330,11 @@ impl Api {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let failure = Failure::new(format!("reach {}: {}", self.url, cause(error)));
+        let cause = cause(error);
+        let failure = Failure::new(format!("reach {}: {cause}", self.url));
+        if let Some(hint) = certificate_hint(&cause) {
+            return failure.hint(hint);
+        }
         if error.is_connect() {
             return failure.hint("is the server running (countersign serve), and is --url right?");
         }
@@ -377,6 +381,19 @@ fn read_certificates(file: &PathBuf) -> Result<Vec<Certificate>, Failure> {
         _ => Err(Failure::usage(format!("{} holds no certificate", file.display()))
             .hint("expected PEM: -----BEGIN CERTIFICATE-----")),
     }
+}
+
+/// Says what to do about a certificate that the TLS library refuses.
+fn certificate_hint(cause: &str) -> Option<&'static str> {
+    let why = cause.strip_prefix("invalid peer certificate: ")?;
+    Some(if why.contains("CaUsedAsEndEntity") {
+        "the server shows the certificate of an authority (CA:TRUE), which openssl req -x509 makes unless told otherwise; \
+         add -addext basicConstraints=critical,CA:FALSE, or have the authority sign one for the server"
+    } else if ["UnknownIssuer", "BadSignature"].iter().any(|word| why.contains(word)) {
+        "name the certificate of the authority that signed it with --ca-file; one that signed itself is its own"
+    } else {
+        "look at its names and dates: openssl x509 -in FILE -noout -text"
+    })
 }
 
 fn is_loopback(url: &Url) -> bool {

@@ -123,3 +123,31 @@ fn tls_files_that_cannot_be_used_are_named() {
     fs::remove_file(&certificate).expect("remove");
     refuses(command(&installation), &[&shown_certificate, "no such file"]);
 }
+
+#[test]
+fn a_certificate_that_cannot_be_trusted_is_told_with_what_to_do() {
+    for (is_ca, trusts, expected) in
+        [(true, true, "basicConstraints=critical,CA:FALSE"), (false, false, "--ca-file")]
+    {
+        let installation = Installation::new();
+        let certificate = certify(&installation, "first");
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let mut parameters = rcgen::CertificateParams::new(names).expect("parameters");
+        if is_ca {
+            parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        }
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let own = parameters.self_signed(&key).expect("a certificate").pem();
+        fs::write(installation.beside("tls.key"), key.serialize_pem()).expect("write");
+        fs::write(installation.beside("tls.crt"), &own).expect("write");
+        if trusts {
+            fs::write(&certificate.trusted, &own).expect("write");
+        }
+        let server = serve(&installation);
+
+        let mut command = installation.command(["client", "list", "--url", &server.url, "--ca-file"]);
+        command.arg(&certificate.trusted).env("COUNTERSIGN_TOKEN", "x");
+
+        refuses(command, &["invalid peer certificate", expected]);
+    }
+}
