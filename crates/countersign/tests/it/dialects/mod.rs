@@ -3,6 +3,7 @@
 mod mounting;
 mod odd_input;
 mod permissions;
+mod race;
 mod reltio;
 mod rsa;
 mod safeshare;
