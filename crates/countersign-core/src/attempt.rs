@@ -27,6 +27,7 @@ impl Code {
         let code: String = text
             .nfkc()
             .filter(|c| !c.is_whitespace() && !is_hyphen(*c))
+            .map(plain_digit)
             .flat_map(char::to_uppercase)
             .collect();
         match code.chars().count() {
@@ -40,6 +41,16 @@ impl Code {
     pub fn as_str(&self) -> &str {
         self.0.expose()
     }
+}
+
+/// Makes a digit of an Arabic keyboard the one it stands for: NFKC leaves digits of other scripts as they are.
+fn plain_digit(c: char) -> char {
+    let zero = match c {
+        '\u{660}'..='\u{669}' => 0x660,
+        '\u{6F0}'..='\u{6F9}' => 0x6F0,
+        _ => return c,
+    };
+    char::from_digit(u32::from(c) - zero, 10).unwrap_or(c)
 }
 
 fn is_hyphen(c: char) -> bool {
@@ -119,8 +130,16 @@ mod tests {
 
     #[test]
     fn a_code_is_normalised_once_at_the_edge() {
-        for typed in ["123456", "123 456", " 123-456 ", "１２３４５６", "123\u{2011}456", "123\u{00A0}456"]
-        {
+        for typed in [
+            "123456",
+            "123 456",
+            " 123-456 ",
+            "１２３４５６",
+            "123\u{2011}456",
+            "123\u{00A0}456",
+            "١٢٣٤٥٦",
+            "۱۲۳۴۵۶",
+        ] {
             assert_eq!(Code::parse("code", typed).expect(typed).as_str(), "123456");
         }
         assert_eq!(Code::parse("code", "abcd-efgh").expect("letters").as_str(), "ABCDEFGH");

@@ -248,6 +248,20 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Returns where the native API is reached: with a dialect at `/`, at the first of its own names.
+    pub fn own_address(&self) -> String {
+        let issuer = self.issuer();
+        match (self.dialects.root, self.server.hosts.first()) {
+            (Some(_), Some(host)) => {
+                let scheme = issuer.split("://").next().unwrap_or("https");
+                format!("{scheme}://{host}:{}", self.server.listen.port())
+            }
+            _ => issuer,
+        }
+    }
+}
+
 /// Where settings come from: what is named when one of them is wrong.
 struct Origin<'a> {
     file: Option<&'a Path>,

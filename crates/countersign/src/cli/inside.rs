@@ -45,8 +45,8 @@ pub(super) async fn serve(args: serve::Args, print: PrintFirst) -> Result<(), Fa
     if let Some(first) = first {
         print(&credentials(first, &data))?;
     }
-    let issuer = running.app.config.issuer();
-    tracing::info!(address = %running.address, "listening on {}, described at {issuer}/docs", running.address);
+    let own = running.app.config.own_address();
+    tracing::info!(address = %running.address, "listening on {}, described at {own}/docs", running.address);
     running.until(signals).await?;
     Ok(())
 }

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::error::Error;
 use axum::{
+    Extension,
     extract::{Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -144,8 +145,12 @@ fn peer(request: &Request) -> IpAddr {
 }
 
 /// Answers a path nothing is mounted at.
-pub async fn not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "not_found", "no such path; /docs lists them")
+pub async fn not_found(mounted: Option<Extension<Mounted>>) -> Problem {
+    let detail = match mounted {
+        None => "no such path; /docs lists them",
+        Some(_) => "no such call; the manual of this dialect lists those that are served",
+    };
+    Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
 }
 
 /// Answers a method a path does not have; axum adds `Allow`.

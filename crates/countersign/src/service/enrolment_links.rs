@@ -202,8 +202,10 @@ pub struct Page {
     pub account: String,
     /// The name the person is greeted by.
     pub name: String,
-    /// The language they are written to.
-    pub locale: Locale,
+    /// The language they prefer, if they said so.
+    pub locale: Option<Locale>,
+    /// The language of the organisation.
+    pub organisation_locale: Locale,
     /// The key in Base32.
     pub key: Secret<String>,
     /// The key URI for the QR code.
@@ -236,7 +238,8 @@ impl Page {
             product: product.to_owned(),
             account: account.to_owned(),
             name: user.greeting().to_owned(),
-            locale: user.locale.clone().unwrap_or_else(|| organisation.locale.clone()),
+            locale: user.locale.clone(),
+            organisation_locale: organisation.locale.clone(),
             key: secret.to_base32(),
             uri,
             digits: held.proof.digits().ok_or(Refusal::NoQrCode)?,

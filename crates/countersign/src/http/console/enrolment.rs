@@ -50,13 +50,14 @@ pub(super) async fn show(
     State(app): State<SharedApp>,
     asked: AskedFor,
 ) -> Result<Page, Problem> {
-    let reader = Language::asked_for(&headers);
+    let asked_for = Language::asked_for(&headers);
+    let reader = asked_for.unwrap_or_else(Language::fallback);
     if limit.is_err() {
         return Ok(busy(reader));
     }
     let Some(token) = asked.unwrap_or_default().0.token else { return Ok(told(reader, "")) };
     match enrolment_links::open(&app, &token, info.now).await? {
-        Some(shown) => set_up(&shown),
+        Some(shown) => set_up(&shown, asked_for),
         None => Ok(gone(reader)),
     }
 }
@@ -70,13 +71,14 @@ pub(super) async fn submit(
     asked: AskedFor,
     Form(typed): Form<Typed>,
 ) -> Result<Response, Problem> {
-    let reader = Language::asked_for(&headers);
+    let asked_for = Language::asked_for(&headers);
+    let reader = asked_for.unwrap_or_else(Language::fallback);
     if limit.is_err() {
         return Ok(busy(reader).into_response());
     }
     let asked = asked.unwrap_or_default().0;
     match asked.token {
-        Some(token) => Ok(confirm(&app, &info, reader, token, &typed.code).await?.into_response()),
+        Some(token) => Ok(confirm(&app, &info, asked_for, token, &typed.code).await?.into_response()),
         None => redeem(&app, &info, reader, asked.organisation, typed).await,
     }
 }
@@ -84,21 +86,24 @@ pub(super) async fn submit(
 async fn confirm(
     app: &SharedApp,
     info: &RequestInfo,
-    reader: &'static Language,
+    asked_for: Option<&'static Language>,
     token: String,
     typed: &str,
 ) -> Result<Page, Problem> {
-    let Some(shown) = enrolment_links::open(app, &token, info.now).await? else { return Ok(gone(reader)) };
-    let Some(code) = digits(typed, shown.digits.into()) else {
-        return Ok(set_up(&shown)?.with("error", "malformed").status(StatusCode::BAD_REQUEST));
+    let Some(shown) = enrolment_links::open(app, &token, info.now).await? else {
+        return Ok(gone(asked_for.unwrap_or_else(Language::fallback)));
     };
-    let language = Language::of(&shown.locale);
+    let Some(code) = digits(typed, shown.digits.into()) else {
+        return Ok(set_up(&shown, asked_for)?.with("error", "malformed").status(StatusCode::BAD_REQUEST));
+    };
+    let language = language_of(&shown, asked_for);
     Ok(match enrolment_links::confirm(app, anonymous(info), token, code).await? {
         Confirmed::Done => Page::new(language, "done").with("product", isolated(&shown.product)),
         Confirmed::Wrong { attempts_left: 0 } => Page::new(language, "spent").status(StatusCode::GONE),
-        Confirmed::Wrong { attempts_left } => {
-            set_up(&shown)?.with("error", "wrong").with("left", attempts_left).status(StatusCode::BAD_REQUEST)
-        }
+        Confirmed::Wrong { attempts_left } => set_up(&shown, asked_for)?
+            .with("error", "wrong")
+            .with("left", attempts_left)
+            .status(StatusCode::BAD_REQUEST),
         Confirmed::Gone => gone(language),
     })
 }
@@ -133,10 +138,19 @@ fn digits(typed: &str, count: usize) -> Option<Code> {
     is_code.then_some(code)
 }
 
+/// Returns the language of a person's page: what they said, else what their browser says, else the organisation's.
+fn language_of(shown: &enrolment_links::Page, asked_for: Option<&'static Language>) -> &'static Language {
+    match (&shown.locale, asked_for) {
+        (Some(locale), _) => Language::of(locale),
+        (None, Some(language)) => language,
+        (None, None) => Language::of(&shown.organisation_locale),
+    }
+}
+
 /// The page on which an app is set up.
-fn set_up(shown: &enrolment_links::Page) -> Result<Page, Problem> {
+fn set_up(shown: &enrolment_links::Page, asked_for: Option<&'static Language>) -> Result<Page, Problem> {
     let qr = QrCode::new(shown.uri.expose())?.svg();
-    Ok(Page::new(Language::of(&shown.locale), "app")
+    Ok(Page::new(language_of(shown, asked_for), "app")
         .with("product", isolated(&shown.product))
         .with("account", isolated(&shown.account))
         .with("key", groups(shown.key.expose()))

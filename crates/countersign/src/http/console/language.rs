@@ -59,13 +59,13 @@ impl Language {
         LANGUAGES.get(locale.language()).unwrap_or_else(Self::fallback)
     }
 
-    /// Returns the language a browser asks for (RFC 9110 §12.5.4), where nobody knows whose it is.
-    pub(super) fn asked_for(headers: &HeaderMap) -> &'static Self {
+    /// Returns the language a browser asks for (RFC 9110 §12.5.4), if there are pages in it.
+    pub(super) fn asked_for(headers: &HeaderMap) -> Option<&'static Self> {
         let wanted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
-        best(wanted.unwrap_or_default()).unwrap_or_else(Self::fallback)
+        best(wanted.unwrap_or_default())
     }
 
-    fn fallback() -> &'static Self {
+    pub(super) fn fallback() -> &'static Self {
         &LANGUAGES["en"]
     }
 

@@ -24,7 +24,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use countersign_core::{
-    Code, FactorId, Kind, Timestamp, User,
+    Code, FactorId, Kind, Refusal, Timestamp, User,
     attributes::Attributes,
     policy::Requirement,
     profile::{DisplayName, Phone},
@@ -153,10 +153,21 @@ pub(super) async fn enrol(
     let enrolled = match who {
         Enrolling::Signed(me) => factors::enrol(&app, &me.asker, &me.handle(), totp).await?,
         Enrolling::SigningIn(step) => {
-            sign_in::enrol(&app, anonymous(&info), step, totp).await.map_err(token::within_login)?
+            sign_in::enrol(&app, anonymous(&info), step, totp).await.map_err(within_enrolment)?
         }
     };
     Ok(Json::created(shown(&enrolled)))
+}
+
+/// Whose password was right may know why it is not enough.
+fn within_enrolment(error: Error) -> Problem {
+    match error {
+        Error::Refused(Refusal::SecondFactorNeeded) => {
+            let detail = "a link to set up 2FA was mailed, or 2FA is set up: use that";
+            Problem::forbidden("second_factor_needed", detail)
+        }
+        other => token::within_login(other),
+    }
 }
 
 fn shown(enrolled: &Enrolled) -> Value {
