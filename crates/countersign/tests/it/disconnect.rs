@@ -132,7 +132,8 @@ impl Server {
     async fn settle(&self) {
         let mut before = self.user().await;
         loop {
-            tokio::time::sleep(Duration::from_millis(150)).await;
+            // On a busy machine a connection may lie about for some time before anybody looks at it.
+            tokio::time::sleep(Duration::from_millis(1500)).await;
             let now = self.user().await;
             if now == before {
                 return;
