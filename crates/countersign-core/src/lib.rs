@@ -19,6 +19,7 @@ pub mod enrolment_link;
 pub mod enrolment_ticket;
 pub mod event;
 pub mod factor;
+mod failover;
 pub mod handle;
 pub mod id;
 pub mod keyring;

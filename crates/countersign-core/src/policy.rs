@@ -72,6 +72,9 @@ pub enum Requirement {
     Enforced,
 }
 
+/// The most steps of drift that a policy may allow to either side.
+pub const WIDEST_WINDOW: u8 = 2;
+
 /// Parameters of TOTP (RFC 6238).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
@@ -211,7 +214,7 @@ impl Policy {
         self.destinations.validate("destinations")?;
         within("totp.digits", self.totp.digits, 6..=8)?;
         within("totp.period", self.totp.period, 15..=60)?;
-        within("totp.window", self.totp.window, 0..=2)?;
+        within("totp.window", self.totp.window, 0..=WIDEST_WINDOW)?;
         within("hotp.digits", self.hotp.digits, 6..=8)?;
         within("hotp.lookAhead", self.hotp.look_ahead, 1..=50)?;
         within("hotp.resyncWindow", self.hotp.resync_window, 10..=1000)?;

@@ -57,8 +57,8 @@ impl App {
     /// Opens the data directory: store, keys, self-test. Makes a new installation's keys, but no accounts.
     pub async fn open(config: Config, clock: Clock) -> Result<Self> {
         let data = config.store.directory.clone();
-        refuse_lost_database(&data)?;
-        let store = Store::Sqlite(Sqlite::open(&data)?);
+        refuse_lost_database(&config)?;
+        let store = Store::open(&config.store).await?;
         let now = clock.now();
         let keys = open_keys(&store, config.keys.master_key_file.as_deref(), &data, now).await?;
         store.self_test(now).await?;
@@ -163,9 +163,11 @@ impl App {
 
 /// Refuses a data directory in which only the key is left: what was in the database would be missed much later.
 ///
-/// A first start that was cut short leaves no such directory, because the database is made before the key.
-fn refuse_lost_database(data: &Path) -> Result<()> {
-    if Sqlite::exists(data) || !data.join(MASTER_KEY_FILE).exists() {
+/// A first start that was cut short leaves no such directory, because the database is made before the key. Where the database
+/// is elsewhere, the key is all a directory has.
+fn refuse_lost_database(config: &Config) -> Result<()> {
+    let data = &config.store.directory;
+    if config.store.is_remote() || Sqlite::exists(data) || !data.join(MASTER_KEY_FILE).exists() {
         return Ok(());
     }
     Err(Error::Store(format!(
@@ -191,8 +193,19 @@ async fn open_keys(store: &Store, configured: Option<&Path>, data: &Path, now: T
             let master = MasterKey::generate();
             fs::create_dir_all(data)
                 .map_err(|error| Error::Store(format!("create {}: {error}", data.display())))?;
-            master.write(&data.join(MASTER_KEY_FILE))?;
-            Keys::create(store, &master, now).await
+            let file = data.join(MASTER_KEY_FILE);
+            master.write(&file)?;
+            let made = Keys::create(store, &master, now).await;
+            if made.is_err() && Keys::exist(store).await? {
+                // Of nodes that start on an empty database at the same time one makes the keys, and ours opens nothing.
+                fs::remove_file(&file)
+                    .map_err(|error| Error::Store(format!("remove {}: {error}", file.display())))?;
+                return Err(Error::Store(
+                    "make keys: another node has just made them; give this one its master key (keys.master_key_file)"
+                        .into(),
+                ));
+            }
+            made
         }
     }
 }

@@ -8,9 +8,10 @@ pub mod dialects;
 pub mod secret;
 
 use crate::error::{Error, Result};
-use countersign_core::{Refusal, refusal::Invalid};
+use countersign_core::{Refusal, Secret, refusal::Invalid};
 use delivery::{Delivery, Environment};
 use dialects::Dialects;
+use secret::Given;
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -75,12 +76,45 @@ pub struct Server {
     pub baseline: bool,
 }
 
-/// Where the data is.
+/// Where the data is: in a directory, or in PostgreSQL if a URL is set.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Data {
-    /// The data directory.
+    /// The data directory. With a URL only the master key is there, if nothing else says where it is.
     pub directory: PathBuf,
+    /// Where PostgreSQL is.
+    pub url: Option<Given>,
+    /// A file with the URL, because it may hold a password.
+    pub url_file: Option<PathBuf>,
+    /// The password, if the URL has none.
+    pub password: Option<Given>,
+    /// A file with the password.
+    pub password_file: Option<PathBuf>,
+    /// The most connections to PostgreSQL.
+    pub connections: usize,
+    /// Whether every commit there waits for a standby (synchronous and strict), so that a fail-over loses none.
+    pub synchronous: bool,
+    /// Whether people are spread over several machines there (Citus, YugabyteDB), so that their changes share no commit.
+    pub sharded: bool,
+    /// Whether statements are prepared once a connection. Not behind a pooler in transaction mode.
+    pub prepared_statements: bool,
+}
+
+impl Data {
+    /// Returns where PostgreSQL is; `None` if the data is in the directory.
+    pub fn url(&self) -> Result<Option<Secret<String>>> {
+        secret::read("store.url", self.url.as_ref(), self.url_file.as_deref())
+    }
+
+    /// Returns the password that the URL leaves out.
+    pub fn password(&self) -> Result<Option<Secret<String>>> {
+        secret::read("store.password", self.password.as_ref(), self.password_file.as_deref())
+    }
+
+    /// Tells whether the data is in PostgreSQL.
+    pub const fn is_remote(&self) -> bool {
+        self.url.is_some() || self.url_file.is_some()
+    }
 }
 
 /// Where the master key is.
@@ -173,7 +207,17 @@ impl Default for Server {
 
 impl Default for Data {
     fn default() -> Self {
-        Self { directory: PathBuf::from("countersign-data") }
+        Self {
+            directory: PathBuf::from("countersign-data"),
+            url: None,
+            url_file: None,
+            password: None,
+            password_file: None,
+            connections: 16,
+            synchronous: false,
+            sharded: false,
+            prepared_statements: false,
+        }
     }
 }
 
@@ -233,6 +277,9 @@ impl Config {
         }
         if !(1024..=16 * 1024 * 1024).contains(&self.server.body_bytes) {
             return Err(invalid("server.body_bytes", "expected 1024 to 16777216"));
+        }
+        if !(4..=1000).contains(&self.store.connections) {
+            return Err(invalid("store.connections", "expected 4 to 1000"));
         }
         self.dialects.validate(&self.server)?;
         self.delivery.validate(self.server.environment)

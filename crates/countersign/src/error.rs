@@ -20,6 +20,10 @@ pub enum Error {
     /// More work waits than the server takes on; try again.
     #[error("the server is busy")]
     Busy,
+    /// The database cannot be reached, or does not answer in time. What was asked may have been done or not; asking again with
+    /// the same request id tells. The text is for the log.
+    #[error("{0}")]
+    Unreachable(String),
     /// The store failed: disk full, file corrupt, database gone. The text is for the log.
     #[error("{0}")]
     Store(String),

@@ -22,7 +22,7 @@ use crate::{
         audit::{self, Report},
         setup,
     },
-    store::sqlite::Sqlite,
+    store::Store,
     telemetry,
 };
 use countersign_core::{Refusal, Secret};
@@ -54,12 +54,13 @@ pub(super) async fn serve(args: serve::Args, print: PrintFirst) -> Result<(), Fa
 /// Makes an installation. Fails if there is one.
 pub(super) async fn initialise(installation: &Installation) -> Result<FirstCredentials, Failure> {
     let config = configuration(installation)?;
-    let data = config.store.directory.clone();
+    let (data, is_remote) = (config.store.directory.clone(), config.store.is_remote());
     let app = App::open(config, Clock::System).await?;
     let first = setup::initialise(&app).await;
     app.store.close().await;
     first?.map(|first| credentials(first, &data)).ok_or_else(|| {
-        Failure::new(format!("{} is initialised already; nothing was changed", data.display()))
+        let place = if is_remote { "the database".to_owned() } else { data.display().to_string() };
+        Failure::new(format!("{place} is initialised already; nothing was changed"))
             .hint("choose another --data, or sign in with the credentials that were printed then")
     })
 }
@@ -82,13 +83,17 @@ pub(super) async fn default_config() -> Result<String, Failure> {
 /// Migrates the store; returns the names of the migrations that took.
 pub(super) async fn migrate(installation: &Installation) -> Result<Vec<&'static str>, Failure> {
     let config = configuration(installation)?;
-    Ok(Sqlite::migrate_only(existing(&config.store.directory)?)?)
+    // An empty database is somebody's who made it for us.
+    if !config.store.is_remote() {
+        existing(&config).await?;
+    }
+    Ok(Store::migrate(&config.store).await?)
 }
 
 /// Follows every audit chain of an installation.
 pub(super) async fn verify_audit(installation: &Installation) -> Result<Report, Failure> {
     let config = configuration(installation)?;
-    existing(&config.store.directory)?;
+    existing(&config).await?;
     let app = App::open(config, Clock::System).await?;
     let report = audit::verify(&app.store, &app.keys).await;
     app.store.close().await;
@@ -171,13 +176,18 @@ fn not_started(installation: &Installation, error: Error) -> Failure {
     }
 }
 
-fn existing(data: &Path) -> Result<&Path, Failure> {
-    if Sqlite::exists(data) {
-        return Ok(data);
+/// Refuses to go on where there is no installation.
+async fn existing(config: &Config) -> Result<(), Failure> {
+    if Store::exists(&config.store).await? {
+        return Ok(());
     }
-    Err(Failure::new(format!("there is no installation in {}", data.display()))
-        .exit(Exit::NotFound)
-        .hint("name its directory with --data, or make one with: countersign init"))
+    let failure = match config.store.is_remote() {
+        true => Failure::new("there is no installation in the database that store.url names")
+            .hint("name another database, or make an installation with: countersign init"),
+        false => Failure::new(format!("there is no installation in {}", config.store.directory.display()))
+            .hint("name its directory with --data, or make one with: countersign init"),
+    };
+    Err(failure.exit(Exit::NotFound))
 }
 
 fn credentials(first: setup::FirstCredentials, data: &Path) -> FirstCredentials {

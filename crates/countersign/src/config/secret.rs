@@ -10,6 +10,11 @@ use std::{fs, path::Path};
 pub struct Given(Secret<String>);
 
 impl Given {
+    /// Takes a secret that was given in another way.
+    pub fn new(text: &str) -> Self {
+        Self(Secret::new(text.to_owned()))
+    }
+
     /// Tells whether it was written out that there is none.
     pub fn is_empty(&self) -> bool {
         self.0.expose().is_empty()

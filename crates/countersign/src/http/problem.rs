@@ -252,6 +252,11 @@ impl From<Error> for Problem {
             Error::Busy => {
                 Self::new(S::SERVICE_UNAVAILABLE, "busy", "the server is busy; try again").retry_after(1)
             }
+            Error::Unreachable(cause) => {
+                let detail =
+                    "the database does not answer; try again, with the same requestId if there was one";
+                Self::new(S::SERVICE_UNAVAILABLE, "store_unreachable", detail).retry_after(2).caused_by(cause)
+            }
             Error::Store(cause) => {
                 let detail = "nothing was changed; the log says why";
                 Self::new(S::SERVICE_UNAVAILABLE, "store_unavailable", detail).retry_after(5).caused_by(cause)

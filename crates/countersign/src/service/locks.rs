@@ -35,7 +35,7 @@ pub async fn unlock_what_can_be(
     let handle = Handle::Id(id);
     match unlock(app, asker, &handle, methods.clone(), false).await {
         Ok(user) => return Ok((user, None)),
-        Err(Error::Store(_) | Error::Internal(_) | Error::Busy) => {}
+        Err(Error::Store(_) | Error::Unreachable(_) | Error::Internal(_) | Error::Busy) => {}
         Err(refused) => return Err(refused),
     }
     let mut failure = None;

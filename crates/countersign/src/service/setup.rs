@@ -2,7 +2,7 @@
 
 use crate::{
     app::{App, Asker},
-    error::Result,
+    error::{Error, Result},
     store::UserFilter,
 };
 use countersign_core::{
@@ -41,7 +41,11 @@ pub async fn initialise(app: &App) -> Result<Option<FirstCredentials>> {
         None => {
             let slug = Username::parse("slug", FIRST_SLUG)?;
             let name = DisplayName::parse("name", "Countersign")?;
-            super::organisations::create(app, &call, slug, name).await?
+            match super::organisations::create(app, &call, slug, name).await {
+                // Another node starts at the same time; it makes the accounts, and tells them.
+                Err(Error::Conflict(_)) => return Ok(None),
+                created => created?,
+            }
         }
         Some(first) if app.store.users(first.id, &UserFilter::All, None, 1).await?.items.is_empty() => first,
         Some(_) => return Ok(None),
@@ -49,7 +53,14 @@ pub async fn initialise(app: &App) -> Result<Option<FirstCredentials>> {
     let asker = Asker { organisation, call };
 
     let (client, client_secret) = first_client(app, &asker).await?;
-    let (admin, admin_password) = first_owner(app, &asker).await?;
+    let (admin, admin_password) = match first_owner(app, &asker).await {
+        // Another node was a moment ahead. Nobody was told of our client.
+        Err(Error::Conflict(_)) => {
+            super::clients::delete(app, &asker, client.id).await?;
+            return Ok(None);
+        }
+        made => made?,
+    };
     let organisation = Arc::clone(&asker.organisation);
     Ok(Some(FirstCredentials { organisation, admin, admin_password, client, client_secret }))
 }

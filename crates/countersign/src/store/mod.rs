@@ -6,21 +6,28 @@
 //!
 //! Each engine is a concrete type with these same operations; the suites in `tests/it/store` run on each.
 
+mod cursor;
+mod memory;
+mod migration;
 mod outbox;
+pub mod postgres;
+mod scratch;
 pub mod sqlite;
 
 pub use outbox::{ChannelGauges, Claimed, Delivery, DeliveryFilter, DeliveryState, Settlement};
 
-use crate::error::Result;
+use crate::{config::Data, error::Result};
 use countersign_core::{
     Action, ChallengeId, Channel, ClientId, DeliveryId, Handle, Organisation, OrganisationId, Refusal,
     Timestamp, User, UserId,
     event::{ChainHead, Event, Hash, Subject},
+    keyring::Tag,
     lock::Method,
     profile::{DisplayName, Email},
     role::Role,
     user::Status,
 };
+use postgres::Postgres;
 use sqlite::Sqlite;
 use std::{ops::Range, sync::Arc, time::Duration};
 use uuid::Uuid;
@@ -30,6 +37,8 @@ use uuid::Uuid;
 pub enum Store {
     /// The embedded database.
     Sqlite(Arc<Sqlite>),
+    /// PostgreSQL, for several nodes.
+    Postgres(Arc<Postgres>),
 }
 
 /// Which people a list shows. Each filter is answered from an index, so there is one at a time.
@@ -172,11 +181,36 @@ macro_rules! engine {
     ($store:expr, $engine:ident => $operation:expr) => {
         match $store {
             Store::Sqlite($engine) => $operation,
+            Store::Postgres($engine) => $operation,
         }
     };
 }
 
 impl Store {
+    /// Opens the store that the settings name, and brings it to the present schema. The error says what to do.
+    pub async fn open(settings: &Data) -> Result<Self> {
+        match settings.is_remote() {
+            true => Ok(Self::Postgres(Postgres::open(settings).await?)),
+            false => Ok(Self::Sqlite(Sqlite::open(&settings.directory)?)),
+        }
+    }
+
+    /// Tells whether there is a store. Opening would make one.
+    pub async fn exists(settings: &Data) -> Result<bool> {
+        match settings.is_remote() {
+            true => Postgres::exists(settings).await,
+            false => Ok(Sqlite::exists(&settings.directory)),
+        }
+    }
+
+    /// Brings a store to the present schema without serving from it; returns the names of the migrations that took.
+    pub async fn migrate(settings: &Data) -> Result<Vec<&'static str>> {
+        match settings.is_remote() {
+            true => Postgres::migrate_only(settings).await,
+            false => Sqlite::migrate_only(&settings.directory),
+        }
+    }
+
     /// Changes a person of an organisation; `Error::NotFound("user")` if there is none there.
     ///
     /// An `Err` of `decide` commits nothing. If `decide` recorded no event, nothing is written, but the answer still waits
@@ -358,6 +392,11 @@ impl Store {
         engine!(self, engine => engine.audit_rows(after, limit).await)
     }
 
+    /// Returns a row number up to which no event can be added any more.
+    pub async fn audit_horizon(&self) -> Result<i64> {
+        engine!(self, engine => engine.audit_horizon().await)
+    }
+
     /// Returns the heads all documents claim, organisations first, in keyset pages.
     pub async fn claimed_heads(&self, after: Option<&str>, limit: usize) -> Result<Page<ClaimedHead>> {
         engine!(self, engine => engine.claimed_heads(after, limit).await)
@@ -386,6 +425,11 @@ impl Store {
     /// Tells whether a token is revoked. Answered from memory.
     pub fn is_revoked(&self, token: Uuid) -> bool {
         engine!(self, engine => engine.is_revoked(token))
+    }
+
+    /// Refuses with `Error::Unreachable` if tokens may have been revoked that nobody here has heard of.
+    pub fn check_news(&self) -> Result<()> {
+        engine!(self, engine => engine.check_news())
     }
 
     /// Forgets revocations of tokens that have expired.
@@ -526,6 +570,11 @@ impl Store {
         engine!(self, engine => engine.ping().await)
     }
 
+    /// Returns by how many milliseconds this machine's clock is ahead of the store's (behind, if negative).
+    pub fn clock_skew_millis(&self) -> i64 {
+        engine!(self, engine => engine.clock_skew_millis())
+    }
+
     /// Returns what the metrics show of the store.
     pub fn gauges(&self) -> Gauges {
         engine!(self, engine => engine.gauges())
@@ -557,7 +606,7 @@ pub struct Gauges {
 }
 
 /// What a document's index columns hold: derived here and nowhere else.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IndexColumns {
     /// The username in the form it is matched by.
     pub username_key: String,
@@ -596,4 +645,12 @@ impl IndexColumns {
 /// A span of time, half open, in milliseconds.
 pub(crate) fn time_span(filter: &AuditFilter) -> Range<i64> {
     filter.from.map_or(i64::MIN, Timestamp::millis)..filter.until.map_or(i64::MAX, Timestamp::millis)
+}
+
+/// Returns by what a destination's row is found.
+fn destination_key(tag: &Tag) -> String {
+    match serde_json::to_value(tag) {
+        Ok(serde_json::Value::String(text)) => text,
+        _ => unreachable!("a keyed hash is written as text"),
+    }
 }

@@ -1,5 +1,7 @@
 //! What the store says of messages on their way.
 
+use super::memory::Happened;
+use crate::error::{Error, Result};
 use countersign_core::{
     ChallengeId, Channel, DeliveryId, OrganisationId, Timestamp, UserId, keyring::Sealed,
 };
@@ -167,4 +169,64 @@ pub struct ChannelGauges {
     pub retried: u64,
     /// Attempts nobody knows the end of.
     pub interrupted: u64,
+}
+
+/// What a settlement writes into the row.
+pub(super) struct Settled<'a> {
+    pub(super) state: DeliveryState,
+    pub(super) due_at: Option<Timestamp>,
+    pub(super) provider: Option<&'a str>,
+    pub(super) reference: Option<&'a str>,
+    pub(super) reason: Option<&'a str>,
+    pub(super) happened: Happened,
+}
+
+impl<'a> Settled<'a> {
+    /// Says what is to be written.
+    pub(super) fn by(settlement: &'a Settlement, now: Timestamp) -> Self {
+        let to = |state| Self {
+            state,
+            due_at: None,
+            provider: None,
+            reference: None,
+            reason: None,
+            happened: Happened::Settled(state),
+        };
+        match settlement {
+            Settlement::Sent { provider, reference } => {
+                Self { provider: Some(provider), reference: reference.as_deref(), ..to(DeliveryState::Sent) }
+            }
+            Settlement::Failed { reason } => Self { reason: Some(reason), ..to(DeliveryState::Failed) },
+            Settlement::Expired { reason } => {
+                Self { reason: reason.as_deref(), ..to(DeliveryState::Expired) }
+            }
+            Settlement::Retry { at, reason } => Self {
+                due_at: Some(*at),
+                reason: Some(reason),
+                happened: Happened::Retried,
+                ..to(DeliveryState::Queued)
+            },
+            Settlement::Interrupted => {
+                Self { due_at: Some(now), happened: Happened::Interrupted, ..to(DeliveryState::Queued) }
+            }
+        }
+    }
+}
+
+/// Reads the channel a row names.
+pub(super) fn channel_named(name: &str) -> Result<Channel> {
+    Channel::parse("channel", name).map_err(|_| Error::Store("read delivery: unknown channel".into()))
+}
+
+/// Writes a sealed letter as text.
+pub(super) fn sealed_text(body: &Sealed) -> String {
+    match serde_json::to_value(body) {
+        Ok(serde_json::Value::String(text)) => text,
+        _ => unreachable!("a sealed value is written as text"),
+    }
+}
+
+/// Reads a sealed letter; `None` if it is not one any more.
+pub(super) fn sealed(text: Option<&str>) -> Option<Sealed> {
+    serde_json::from_value(serde_json::Value::String(text?.to_owned())).ok()
 }

@@ -12,7 +12,7 @@ use crate::{
     },
     keys::MASTER_KEY_FILE,
     service::audit,
-    store::sqlite::Sqlite,
+    store::Store,
 };
 use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
 use tokio::sync::mpsc;
@@ -23,11 +23,22 @@ const SLOW_FSYNC: Duration = Duration::from_millis(20);
 /// Examines an installation. What depends on something broken is left out.
 pub(crate) async fn examine(config: Config) -> Vec<Finding> {
     let data = config.store.directory.clone();
-    if !Sqlite::exists(&data) {
-        let detail = format!("{} has no installation; make one with: countersign init", data.display());
-        return vec![finding("data directory", Health::Bad, detail)];
+    let (place, shown) = match config.store.is_remote() {
+        true => ("database", "the database that store.url names".to_owned()),
+        false => ("data directory", data.display().to_string()),
+    };
+    match Store::exists(&config.store).await {
+        Ok(true) => {}
+        Ok(false) => {
+            let detail = format!("{shown} has no installation; make one with: countersign init");
+            return vec![finding(place, Health::Bad, detail)];
+        }
+        Err(error) => return vec![finding(place, Health::Bad, error.to_string())],
     }
-    let mut findings = vec![privacy("data directory", &data), transport(&config)];
+    let mut findings = vec![transport(&config)];
+    if data.exists() {
+        findings.insert(0, privacy("data directory", &data));
+    }
     if data.join(MASTER_KEY_FILE).exists() {
         findings.push(privacy("key file", &data.join(MASTER_KEY_FILE)));
     }

@@ -1,15 +1,14 @@
 //! Deliveries as operators see them: lists, dead letters, and what is old enough to be forgotten.
 
-use super::{
-    Sqlite,
-    cursor::{Cursor, page, rows_for},
-    memory::{Effect, Happened},
-    organisations, outbox, users,
-    writer::Batch,
-};
+use super::{Sqlite, organisations, users, writer::Batch};
 use crate::{
     error::{Error, Result},
-    store::{Delivery, DeliveryFilter, DeliveryState, Page},
+    store::{
+        Delivery, DeliveryFilter, DeliveryState, Page,
+        cursor::{Cursor, page, rows_for},
+        memory::{Effect, Happened},
+        outbox::channel_named,
+    },
 };
 use countersign_core::{
     ChallengeId, DeliveryId, Handle, Organisation, OrganisationId, Refusal, Timestamp, User, UserId,
@@ -181,7 +180,7 @@ fn read(row: &Row<'_>) -> Result<Delivery> {
         organisation: OrganisationId::from_uuid(Uuid::from_bytes(row.get(1)?)),
         user: id(2)?.map(UserId::from_uuid),
         challenge: id(3)?.map(ChallengeId::from_uuid),
-        channel: outbox::channel_named(row.get_ref(4)?.as_str()?)?,
+        channel: channel_named(row.get_ref(4)?.as_str()?)?,
         subject: row.get(5)?,
         masked: row.get(6)?,
         state,

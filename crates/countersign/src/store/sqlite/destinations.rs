@@ -1,10 +1,12 @@
 //! How often each destination was written to, whoever asked for it.
 
 use super::{Sqlite, writer::Batch};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    store::destination_key,
+};
 use countersign_core::{
     Parcel, Refusal, Timestamp,
-    keyring::Tag,
     resend::{HOUR, SendLog},
 };
 use rusqlite::{OptionalExtension, params};
@@ -36,7 +38,7 @@ pub(super) fn count(batch: &Batch<'_>, parcels: &[Parcel]) -> Result<Counted> {
     let mut counted = Counted::default();
     for parcel in parcels {
         let Some((tag, rule)) = &parcel.limit else { continue };
-        let key = key_of(tag);
+        let key = destination_key(tag);
         let mut log = match counted.0.remove(&key) {
             Some((_, log)) => log,
             None => load(batch, &key)?,
@@ -59,13 +61,6 @@ impl Counted {
             statement.execute(params![key, last.millis(), sent])?;
         }
         Ok(())
-    }
-}
-
-fn key_of(tag: &Tag) -> String {
-    match serde_json::to_value(tag) {
-        Ok(serde_json::Value::String(text)) => text,
-        _ => unreachable!("a keyed hash is written as text"),
     }
 }
 

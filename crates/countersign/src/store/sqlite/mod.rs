@@ -6,12 +6,10 @@
 mod audit;
 mod checkpoints;
 mod connection;
-mod cursor;
 mod deliveries;
 mod destinations;
 mod directory;
 mod failure;
-mod memory;
 mod meta;
 mod organisations;
 mod outbox;
@@ -23,10 +21,12 @@ mod self_test;
 mod users;
 mod writer;
 
-use crate::{error::Result, store::Gauges};
+use crate::{
+    error::Result,
+    store::{Gauges, memory::Memory},
+};
 use countersign_core::Channel;
 use directory::Directory;
-use memory::Memory;
 use readers::Readers;
 use std::{path::Path, sync::Arc, time::Duration};
 use writer::Writer;
@@ -67,6 +67,11 @@ impl Sqlite {
     pub fn migrate_only(directory: &Path) -> Result<Vec<&'static str>> {
         let directory = Directory::open(directory)?;
         schema::migrate(&connection::writer(&directory.database())?)
+    }
+
+    /// See [`crate::store::Store::clock_skew_millis`]. The database has no clock of its own.
+    pub const fn clock_skew_millis(&self) -> i64 {
+        0
     }
 
     /// See [`crate::store::Store::gauges`].

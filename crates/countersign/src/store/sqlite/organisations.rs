@@ -1,16 +1,13 @@
 //! Organisations: few, read with every request, and therefore kept in memory.
 
-use super::{
-    Sqlite, audit,
-    cursor::{Cursor, page, rows_for},
-    memory::Effect,
-    outbox,
-    users::overtaken,
-    writer::Batch,
-};
+use super::{Sqlite, audit, outbox, users::overtaken, writer::Batch};
 use crate::{
     error::{Error, Result},
-    store::Page,
+    store::{
+        Page,
+        cursor::{Cursor, page, rows_for},
+        memory::Effect,
+    },
 };
 use countersign_core::{Client, ClientId, Organisation, OrganisationId, Refusal};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};

@@ -6,12 +6,15 @@
 use super::{
     Sqlite,
     destinations::{self, Counted},
-    memory::{Effect, Happened},
     writer::Batch,
 };
 use crate::{
     error::{Error, Result},
-    store::{Claimed, DeliveryState, Settlement},
+    store::{
+        Claimed, DeliveryState, Settlement,
+        memory::{Effect, Happened},
+        outbox::{Settled, channel_named, sealed, sealed_text},
+    },
 };
 use countersign_core::{
     Channel, DeliveryId, OrganisationId, Parcel, Timestamp, UserId,
@@ -293,47 +296,6 @@ fn settle(
     Ok(true)
 }
 
-/// What a settlement writes into the row.
-struct Settled<'a> {
-    state: DeliveryState,
-    due_at: Option<Timestamp>,
-    provider: Option<&'a str>,
-    reference: Option<&'a str>,
-    reason: Option<&'a str>,
-    happened: Happened,
-}
-
-impl<'a> Settled<'a> {
-    fn by(settlement: &'a Settlement, now: Timestamp) -> Self {
-        let to = |state| Self {
-            state,
-            due_at: None,
-            provider: None,
-            reference: None,
-            reason: None,
-            happened: Happened::Settled(state),
-        };
-        match settlement {
-            Settlement::Sent { provider, reference } => {
-                Self { provider: Some(provider), reference: reference.as_deref(), ..to(DeliveryState::Sent) }
-            }
-            Settlement::Failed { reason } => Self { reason: Some(reason), ..to(DeliveryState::Failed) },
-            Settlement::Expired { reason } => {
-                Self { reason: reason.as_deref(), ..to(DeliveryState::Expired) }
-            }
-            Settlement::Retry { at, reason } => Self {
-                due_at: Some(*at),
-                reason: Some(reason),
-                happened: Happened::Retried,
-                ..to(DeliveryState::Queued)
-            },
-            Settlement::Interrupted => {
-                Self { due_at: Some(now), happened: Happened::Interrupted, ..to(DeliveryState::Queued) }
-            }
-        }
-    }
-}
-
 /// Frees all claims: with one process on the database they are those of a process that is gone.
 fn release_claims(batch: &Batch<'_>) -> Result<usize> {
     let mut statement = batch.prepare_cached(
@@ -371,24 +333,8 @@ pub(super) fn count_queued(connection: &Connection) -> Result<[u64; Channel::ALL
     Ok(queued)
 }
 
-/// Reads the channel a row names.
-pub(super) fn channel_named(name: &str) -> Result<Channel> {
-    Channel::parse("channel", name).map_err(|_| Error::Store("read delivery: unknown channel".into()))
-}
-
 fn uuid(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
     row.get(column).map(Uuid::from_bytes)
-}
-
-fn sealed_text(body: &Sealed) -> String {
-    match serde_json::to_value(body) {
-        Ok(serde_json::Value::String(text)) => text,
-        _ => unreachable!("a sealed value is written as text"),
-    }
-}
-
-fn sealed(text: Option<&str>) -> Option<Sealed> {
-    serde_json::from_value(serde_json::Value::String(text?.to_owned())).ok()
 }
 
 /// The statements that find messages, for the test of their plans.

@@ -1,7 +1,8 @@
 //! Revoked tokens: kept until they would have expired, and asked for in memory.
 
-use super::{Sqlite, memory::Effect};
+use super::Sqlite;
 use crate::error::Result;
+use crate::store::memory::Effect;
 use countersign_core::Timestamp;
 use rusqlite::{Connection, params};
 use std::collections::HashMap;
@@ -26,6 +27,11 @@ impl Sqlite {
     /// See [`crate::store::Store::is_revoked`].
     pub fn is_revoked(&self, token: Uuid) -> bool {
         self.memory.is_revoked(token)
+    }
+
+    /// See [`crate::store::Store::check_news`]. All that revokes does so here.
+    pub const fn check_news(&self) -> Result<()> {
+        Ok(())
     }
 
     /// See [`crate::store::Store::forget_revocations`].

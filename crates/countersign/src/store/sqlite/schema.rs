@@ -1,17 +1,13 @@
 //! The migrations: forward only, numbered, checked against what was applied before.
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    store::migration::{self, Migration},
+};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
-use sha2::{Digest, Sha256};
 
 /// Marks a file as ours (`CSGN`), in the place of SQLite's header that is meant for this.
 const APPLICATION_ID: i64 = 0x4353_474e;
-
-/// A step from one schema to the next. Once released it never changes.
-struct Migration {
-    name: &'static str,
-    sql: &'static str,
-}
 
 /// All migrations; a migration's number is its place from 1.
 const MIGRATIONS: &[Migration] = &[
@@ -19,12 +15,6 @@ const MIGRATIONS: &[Migration] = &[
     Migration { name: "0002_outbox", sql: include_str!("migrations/0002_outbox.sql") },
     Migration { name: "0003_people", sql: include_str!("migrations/0003_people.sql") },
 ];
-
-impl Migration {
-    fn checksum(&self) -> [u8; 32] {
-        Sha256::digest(self.sql).into()
-    }
-}
 
 /// Brings a database to the present schema; returns the names of the migrations that took.
 ///
@@ -71,19 +61,7 @@ fn check_applied(connection: &Connection) -> Result<usize> {
         .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, [u8; 32]>(1)?)))?
         .collect::<rusqlite::Result<Vec<_>>>()?;
 
-    for (place, (name, checksum)) in applied.iter().enumerate() {
-        let Some(known) = MIGRATIONS.get(place) else {
-            return Err(Error::Store(format!(
-                "open database: its migration {name} is newer than this version of countersign; start a newer one"
-            )));
-        };
-        if *checksum != known.checksum() {
-            return Err(Error::Store(format!(
-                "open database: its migration {name} differs from this version's; start the version that made it"
-            )));
-        }
-    }
-    Ok(applied.len())
+    migration::check(MIGRATIONS, &applied)
 }
 
 fn apply(connection: &Connection, number: i64, migration: &Migration) -> Result<()> {

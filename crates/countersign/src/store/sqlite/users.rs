@@ -1,14 +1,12 @@
 //! People: one row a document, guarded by its version.
 
-use super::{
-    Sqlite, audit,
-    cursor::{Cursor, page, rows_for},
-    organisations, outbox,
-    writer::Batch,
-};
+use super::{Sqlite, audit, organisations, outbox, writer::Batch};
 use crate::{
     error::{Error, Result},
-    store::{IndexColumns, Page, UserFilter},
+    store::{
+        IndexColumns, Page, UserFilter,
+        cursor::{Cursor, page, rows_for},
+    },
 };
 use countersign_core::{Handle, Organisation, OrganisationId, Refusal, User, UserId, user::Status};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params, params, types::Value};

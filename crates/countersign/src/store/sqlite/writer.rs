@@ -3,14 +3,13 @@
 //! Waiting changes share one durable write, so the cost of `fsync` falls as the load rises, and no change waits for
 //! a timer. While one batch becomes durable the next one gathers.
 
-use super::{
-    directory::Directory,
-    failure::explain,
-    memory::{Effect, Memory},
-};
+use super::{directory::Directory, failure::explain};
 use crate::{
     error::{Error, Result},
-    store::Gauges,
+    store::{
+        Gauges,
+        memory::{Effect, Memory},
+    },
 };
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rusqlite::{Connection, Transaction, TransactionBehavior};

@@ -1,6 +1,7 @@
-//! What the store keeps in memory: never ahead of what is durable.
+//! What an engine keeps in memory: never ahead of what is durable.
 //!
-//! Nobody else writes to the database, so what is noted after each commit stays true.
+//! Where nobody else writes to the database, what is noted after each commit stays true. Where others do, organisations are
+//! read again when what is known of them is too old, and revocations are heard of.
 
 use crate::store::{ChannelGauges, DeliveryState};
 use countersign_core::{Channel, ClientId, Organisation, OrganisationId, Timestamp};
@@ -10,6 +11,7 @@ use std::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::{Duration, Instant},
 };
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -47,16 +49,37 @@ pub(super) struct Memory {
     organisations: RwLock<Organisations>,
     revoked: RwLock<HashMap<Uuid, Timestamp>>,
     outbox: [Outbox; Channel::ALL.len()],
+    /// How long what was read of an organisation is good for; for ever if nobody else writes.
+    lasts: Option<Duration>,
 }
 
 #[derive(Default)]
 struct Organisations {
-    documents: HashMap<OrganisationId, (Arc<Organisation>, i64)>,
+    documents: HashMap<OrganisationId, Kept>,
     by_slug: HashMap<String, OrganisationId>,
     by_client: HashMap<ClientId, OrganisationId>,
 }
 
+/// An organisation as it was at a time.
+struct Kept {
+    organisation: Arc<Organisation>,
+    version: i64,
+    read_at: Instant,
+}
+
 impl Memory {
+    /// Begins with nothing, for a database that others write to, too.
+    pub(super) fn shared(lasts: Duration) -> Self {
+        Self { lasts: Some(lasts), ..Self::default() }
+    }
+
+    /// Sets how many messages wait on each channel.
+    pub(super) fn set_queued(&self, queued: [u64; Channel::ALL.len()]) {
+        for channel in Channel::ALL {
+            self.outbox(channel).queued.store(queued[channel as usize], Relaxed);
+        }
+    }
+
     /// Begins with the revocations the database holds, and how many messages wait on each channel.
     pub(super) fn new(revoked: HashMap<Uuid, Timestamp>, queued: [u64; Channel::ALL.len()]) -> Self {
         Self { revoked: RwLock::new(revoked), outbox: queued.map(Outbox::new), ..Self::default() }
@@ -84,19 +107,19 @@ impl Memory {
 
     /// Returns an organisation, if it is here.
     pub(super) fn organisation(&self, id: OrganisationId) -> Option<Arc<Organisation>> {
-        read(&self.organisations).document(id)
+        read(&self.organisations).document(id, self.lasts)
     }
 
     /// Returns the organisation a slug names, if it is here.
     pub(super) fn organisation_by_slug(&self, slug: &str) -> Option<Arc<Organisation>> {
         let organisations = read(&self.organisations);
-        organisations.by_slug.get(slug).and_then(|id| organisations.document(*id))
+        organisations.by_slug.get(slug).and_then(|id| organisations.document(*id, self.lasts))
     }
 
     /// Returns the organisation a client belongs to, if it is here.
     pub(super) fn organisation_of_client(&self, client: ClientId) -> Option<Arc<Organisation>> {
         let organisations = read(&self.organisations);
-        organisations.by_client.get(&client).and_then(|id| organisations.document(*id))
+        organisations.by_client.get(&client).and_then(|id| organisations.document(*id, self.lasts))
     }
 
     /// Tells whether a token is revoked.
@@ -141,7 +164,8 @@ impl Outbox {
                 self.bell.notify_one();
             }
             Happened::Settled(state) => {
-                self.queued.fetch_sub(1, Relaxed);
+                // Another node may have posted it.
+                let _ = self.queued.fetch_update(Relaxed, Relaxed, |queued| queued.checked_sub(1));
                 self.settled(state).fetch_add(1, Relaxed);
             }
         }
@@ -182,24 +206,29 @@ impl Outbox {
 }
 
 impl Organisations {
-    fn document(&self, id: OrganisationId) -> Option<Arc<Organisation>> {
-        self.documents.get(&id).map(|(organisation, _)| Arc::clone(organisation))
+    fn document(&self, id: OrganisationId, lasts: Option<Duration>) -> Option<Arc<Organisation>> {
+        let kept = self.documents.get(&id)?;
+        lasts.is_none_or(|lasts| kept.read_at.elapsed() < lasts).then(|| Arc::clone(&kept.organisation))
     }
 
     fn keep(&mut self, organisation: Arc<Organisation>, version: i64) {
         let id = organisation.id;
-        if let Some((before, kept)) = self.documents.get(&id) {
-            if *kept >= version {
+        if let Some(kept) = self.documents.get_mut(&id) {
+            if kept.version >= version {
+                // What is the same is good for longer; what is older says nothing.
+                if kept.version == version {
+                    kept.read_at = Instant::now();
+                }
                 return;
             }
-            self.by_slug.remove(&before.slug.key());
-            for client in &before.clients {
+            self.by_slug.remove(&kept.organisation.slug.key());
+            for client in &kept.organisation.clients {
                 self.by_client.remove(&client.id);
             }
         }
         self.by_slug.insert(organisation.slug.key(), id);
         self.by_client.extend(organisation.clients.iter().map(|client| (client.id, id)));
-        self.documents.insert(id, (organisation, version));
+        self.documents.insert(id, Kept { organisation, version, read_at: Instant::now() });
     }
 }
 

@@ -1,0 +1,52 @@
+//! What the installation itself keeps, and commits for their own sake.
+
+use super::{
+    Postgres,
+    database::{Done, Lent, settle},
+    failure::Fault,
+    sql::args,
+};
+use crate::error::Result;
+
+impl Postgres {
+    /// See [`crate::store::Store::meta`].
+    pub async fn meta(&self, name: &'static str) -> Result<Option<Vec<u8>>> {
+        self.database.read(move |lent| async move { load(&lent, name).await }).await
+    }
+
+    /// See [`crate::store::Store::meta_once`].
+    pub async fn meta_once(&self, name: &'static str, value: Vec<u8>) -> Result<Vec<u8>> {
+        self.database
+            .commit(move |lent| {
+                let value = value.clone();
+                async move {
+                    // Waits for whoever is about to set it.
+                    lent.run(SET_ONCE, args![name, value]).await?;
+                    Ok(Done::of(load(&lent, name).await?.unwrap_or(value)))
+                }
+            })
+            .await
+    }
+
+    /// See [`crate::store::Store::commit_decoy`].
+    pub async fn commit_decoy(&self) -> Result<()> {
+        self.database
+            .commit(|lent| async move {
+                settle(&lent).await?;
+                Ok(Done::of(()))
+            })
+            .await
+    }
+
+    /// See [`crate::store::Store::ping`].
+    pub async fn ping(&self) -> Result<()> {
+        self.commit_decoy().await
+    }
+}
+
+const SET_ONCE: &str = "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+
+async fn load(lent: &Lent, name: &str) -> Result<Option<Vec<u8>>, Fault> {
+    let row = lent.row("SELECT value FROM meta WHERE name = $1", args![name]).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
