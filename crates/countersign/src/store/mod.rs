@@ -4,8 +4,9 @@
 //! the new document with its audit events and messages in one atomic, durable commit, guarded by the document's version.
 //! Nothing is answered before the commit. The function may run more than once, so it has no side effect.
 //!
-//! Each engine is a concrete type with these same operations; the suites in `tests/it/store` run on each.
+//! Each engine is a concrete type with these same operations; what they must do on any is in [`conformance`].
 
+pub mod conformance;
 mod cursor;
 mod memory;
 mod migration;

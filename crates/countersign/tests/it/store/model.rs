@@ -1,19 +1,22 @@
 //! Random operations on the store and on a model of it: documents in a map, and a list of what was recorded.
 
-use super::{
-    Engine, OpenKeyring, attempt, drop_messages, new_organisation, now, secret, totp_code, username,
-    with_email,
-};
+use super::Start;
 use countersign::{
     error::{Error, Result},
-    store::{Store, UserFilter},
+    store::{
+        Store, UserFilter,
+        conformance::scene::{
+            OpenKeyring, attempt, new_organisation, now, secret, totp_code, username, with_email,
+        },
+    },
 };
 use countersign_core::{
-    FactorId, Handle, Method, Organisation, Policy, Refusal, Timestamp, User, UserId, Verdict,
+    FactorId, Handle, Locale, Method, Organisation, Policy, Refusal, Timestamp, User, UserId, Verdict,
     attempt::Target,
     enrolment::seal_secret,
     event::{Call, Record},
     factor::{Proof, otp::Totp},
+    message::Sender,
     profile::Label,
     user::{Status, UserPatch},
 };
@@ -25,16 +28,6 @@ use proptest::{
 use std::{collections::BTreeMap, time::Duration};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
-
-macro_rules! model {
-    ($engine:ty) => {
-        #[test]
-        fn the_store_does_what_a_map_would_do() {
-            crate::store::model::the_store_does_what_a_map_would_do::<$engine>();
-        }
-    };
-}
-pub(super) use model;
 
 /// One step of a run. People are named by when they were created, also those who are gone or never were.
 #[derive(Debug, Clone)]
@@ -72,7 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-pub(super) fn the_store_does_what_a_map_would_do<E: Engine>() {
+pub(super) fn the_store_does_what_a_map_would_do<E: Start>() {
     on_random(step(), run::<E>);
 }
 
@@ -89,7 +82,7 @@ pub(super) fn on_random<S: std::fmt::Debug>(step: impl Strategy<Value = S>, run:
         .unwrap();
 }
 
-async fn run<E: Engine>(steps: Vec<Step>) {
+async fn run<E: Start>(steps: Vec<Step>) {
     let mut engine = E::start().await;
     let mut model = Model::new(&engine.store()).await;
     for step in steps {
@@ -323,4 +316,11 @@ fn decide(user: &mut User, step: &Step, call: &Call) -> Result<Outcome, Refusal>
         }
     }
     Ok(Outcome::Done)
+}
+
+/// Drops the messages of a change, as an installation does that can send none.
+fn drop_messages(user: &mut User) -> Result<(), Refusal> {
+    let locale = Locale::default();
+    let sender = Sender { product: "Acme", locale: &locale, sends_notices: true };
+    user.seal_messages(sender, &OpenKeyring, |_| false)
 }

@@ -1,24 +1,13 @@
 //! Random operations on the outbox and on a model of it: a list of messages, walked through for each claim.
 
-use super::{
-    Engine, at,
-    model::on_random,
-    outbox::{post, second},
+use super::{Start, model::on_random};
+use countersign::store::{
+    Claimed, DeliveryFilter, DeliveryState, Settlement, Store,
+    conformance::scene::{self, at, post, second},
 };
-use countersign::store::{Claimed, DeliveryFilter, DeliveryState, Settlement, Store};
 use countersign_core::{Channel, DeliveryId, OrganisationId, Timestamp, delivery::TEST_LIFE};
 use proptest::prelude::*;
 use std::{collections::BTreeMap, time::Duration};
-
-macro_rules! outbox_model {
-    ($engine:ty) => {
-        #[test]
-        fn the_outbox_does_what_a_list_would_do() {
-            crate::store::outbox_model::the_outbox_does_what_a_list_would_do::<$engine>();
-        }
-    };
-}
-pub(super) use outbox_model;
 
 /// Shorter than a message's life, so that claims run out before messages do.
 const LEASE: Duration = Duration::from_secs(6);
@@ -51,13 +40,13 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-pub(super) fn the_outbox_does_what_a_list_would_do<E: Engine>() {
+pub(super) fn the_outbox_does_what_a_list_would_do<E: Start>() {
     on_random(step(), run::<E>);
 }
 
-async fn run<E: Engine>(steps: Vec<Step>) {
+async fn run<E: Start>(steps: Vec<Step>) {
     let mut engine = E::start().await;
-    let organisation = super::organisation(&engine.store(), "acme").await;
+    let organisation = scene::organisation(&engine.store(), "acme").await;
     let mut model = Model { organisation, seconds: 0, messages: BTreeMap::new(), claims: Vec::new() };
     for step in steps {
         if let Step::Reopen = step {

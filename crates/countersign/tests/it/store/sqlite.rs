@@ -1,12 +1,16 @@
 //! The suites on the embedded engine, and what is its own: one writer, batches, a file and a lock.
 
-use super::{
-    Engine, Person, attempt, conformance::conformance, create, hotp_code, model::model, named, new_user_id,
-    now, organisation, outbox::outbox, outbox_model::outbox_model, race::race,
-};
+use super::{Start, suites, tests};
 use countersign::{
     error::{Error, Result},
-    store::{Store, sqlite::Sqlite},
+    store::{
+        Store,
+        conformance::{
+            Engine,
+            scene::{Person, at_once, attempt, create, hotp_code, named, new_user_id, now, organisation},
+        },
+        sqlite::Sqlite,
+    },
 };
 use countersign_core::{
     ClientId, DeliveryId, Kind, Organisation, OrganisationId, Refusal, User, UserId,
@@ -28,11 +32,7 @@ use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
 use uuid::Uuid;
 
-conformance!(Embedded);
-race!(Embedded);
-model!(Embedded);
-outbox!(Embedded);
-outbox_model!(Embedded);
+suites!(Embedded);
 
 /// The embedded engine in a directory that goes with it.
 pub(super) struct Embedded {
@@ -63,11 +63,13 @@ impl Embedded {
     }
 }
 
-impl Engine for Embedded {
+impl Start for Embedded {
     async fn start() -> Self {
         Self::open(tempfile::tempdir().unwrap())
     }
+}
 
+impl Engine for Embedded {
     fn store(&self) -> Store {
         self.store.clone()
     }
@@ -464,7 +466,7 @@ async fn the_log_does_not_grow_without_end() {
     let log = engine.directory.path().join("countersign.db-wal");
 
     for round in 0..40 {
-        super::at_once(100, |number| {
+        at_once(100, |number| {
             let store = engine.store();
             async move { create(&store, acme, named(&format!("user {round} {number}"))).await.map(drop).unwrap() }
         })

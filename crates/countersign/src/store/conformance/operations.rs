@@ -1,10 +1,15 @@
 //! What every operation of the store does, on any engine.
 
+#![expect(clippy::unwrap_used, reason = "a check that cannot go on fails")]
+
 use super::{
-    Engine, Person, START, at, attempt, create, named, new_organisation, new_user_id, now, organisation,
-    totp_code, username, with_email,
+    Engine,
+    scene::{
+        Person, START, at, attempt, create, named, new_organisation, new_user_id, now, organisation,
+        totp_code, username, with_email,
+    },
 };
-use countersign::{
+use crate::{
     error::{Error, Result},
     store::{AuditFilter, AuditSpan, Checkpoint, Page, SortKey, Sorting, Store, UserFilter},
 };
@@ -20,62 +25,6 @@ use countersign_core::{
 };
 use std::collections::HashMap;
 use uuid::Uuid;
-
-macro_rules! conformance {
-    ($engine:ty) => {
-        crate::store::run_on! { $engine, conformance:
-            a_person_is_found_by_every_handle,
-            a_person_is_changed_by_every_handle,
-            a_person_is_not_found_in_another_organisation,
-            what_is_taken_is_named_and_nothing_is_created,
-            another_organisation_may_use_the_same_names,
-            a_rename_to_a_taken_name_changes_nothing,
-            a_refused_change_leaves_nothing_behind,
-            a_change_without_an_event_writes_nothing,
-            a_document_and_its_events_agree,
-            everybody_is_listed_by_number,
-            people_are_listed_by_the_beginning_of_their_username,
-            people_are_listed_by_status,
-            people_are_listed_by_their_second_step,
-            people_are_listed_by_their_highest_role,
-            people_are_listed_by_locked_method,
-            a_person_is_listed_by_their_exact_username,
-            people_are_searched_by_a_part_of_their_address,
-            people_are_searched_by_a_part_of_their_names,
-            people_are_counted_and_listed_from_an_offset,
-            everybody_is_counted_as_they_come_and_go,
-            a_searched_list_is_sorted_as_asked,
-            a_list_with_an_order_of_its_own_is_not_sorted,
-            owners_are_found_in_every_organisation,
-            owners_are_searched_and_sorted,
-            an_address_is_found_in_every_organisation,
-            a_cursor_that_is_not_of_this_list_is_refused,
-            a_removed_person_is_gone_and_their_events_stay,
-            a_refused_removal_removes_nobody,
-            an_organisation_is_found_by_id_slug_and_client,
-            what_is_taken_by_an_organisation_is_named,
-            a_client_belongs_to_one_organisation,
-            a_changed_organisation_is_seen_by_all_and_a_refused_one_by_nobody,
-            organisations_are_listed_oldest_first,
-            events_are_listed_newest_first,
-            events_are_listed_by_action_time_and_person,
-            a_span_of_events_is_handed_out_oldest_first_in_pages_that_are_counted,
-            the_events_of_a_person_are_read_to_the_first_one,
-            all_events_are_read_in_the_order_of_their_commits,
-            documents_claim_the_heads_of_their_chains,
-            checkpoints_stand_in_order_and_in_one_place_each,
-            a_value_is_set_once,
-            a_token_is_revoked_until_it_would_have_expired,
-            a_decoy_is_a_commit_that_changes_nothing,
-            the_self_test_passes_and_leaves_nothing,
-            a_clock_behind_the_newest_event_fails_the_self_test,
-            a_document_that_cannot_be_read_is_an_error,
-            everything_survives_a_restart,
-            a_closed_store_refuses_work,
-        }
-    };
-}
-pub(super) use conformance;
 
 /// An organisation called acme.
 async fn acme(engine: &impl Engine) -> (Store, OrganisationId) {
@@ -798,7 +747,7 @@ pub(super) async fn events_are_listed_newest_first(engine: impl Engine) {
     assert_eq!(listed, stored);
 }
 
-fn parse(row: &countersign::store::AuditRow) -> Event {
+fn parse(row: &crate::store::AuditRow) -> Event {
     serde_json::from_slice(&row.body).unwrap()
 }
 

@@ -1,92 +1,25 @@
 //! What the outbox does, on any engine: messages go in with what caused them, out to one at a time, and none is lost.
 
-use super::{Engine, OpenKeyring, START, at, at_once, create, named, organisation};
-use countersign::{
+#![expect(clippy::unwrap_used, reason = "a check that cannot go on fails")]
+
+use super::{
+    Engine,
+    scene::{
+        self, OpenKeyring, START, address, at, at_once, create, delivery_id, named, organisation, post,
+        second, sender,
+    },
+};
+use crate::{
     error::{Error, Result},
     store::{ChannelGauges, Claimed, Delivery, DeliveryFilter, DeliveryState, Settlement, Store},
 };
 use countersign_core::{
-    ChallengeId, Channel, DeliveryId, Destination, FactorId, Locale, NewCode, OrganisationId, Policy,
-    Recipient, Refusal, Timestamp, UserId, delivery::TEST_LIFE, event::Call, message::Sender, profile::Label,
-    resend::ResendRule,
+    ChallengeId, Channel, DeliveryId, Destination, FactorId, NewCode, OrganisationId, Policy, Recipient,
+    Refusal, Timestamp, UserId, delivery::TEST_LIFE, event::Call, profile::Label, resend::ResendRule,
 };
 use std::{collections::BTreeSet, time::Duration};
 
-macro_rules! outbox {
-    ($engine:ty) => {
-        crate::store::run_on! { $engine, outbox:
-            a_message_is_there_when_the_change_is,
-            a_message_that_was_not_sealed_is_an_error_and_nothing_is_committed,
-            a_claim_takes_what_is_due_and_nobody_else_gets_it,
-            a_settlement_ends_a_message_and_wipes_its_words,
-            what_failed_for_now_is_due_again_later,
-            a_claim_that_ran_out_is_counted_and_taken_over,
-            who_was_overtaken_settles_nothing,
-            what_must_not_be_sent_any_more_is_not_claimed,
-            a_letter_that_cannot_be_read_holds_up_no_other,
-            claims_of_a_process_that_is_gone_are_freed_and_counted,
-            an_interrupted_attempt_is_due_at_once_and_counted,
-            a_later_code_takes_the_place_of_one_that_waits,
-            a_later_code_leaves_one_alone_that_is_being_sent,
-            a_code_that_was_replaced_while_it_was_being_sent_has_no_further_attempt,
-            a_dead_letter_that_was_replaced_is_not_sent_again,
-            a_person_who_is_removed_takes_their_codes_along,
-            a_dead_letter_is_sent_again_with_a_word_in_the_trail,
-            only_a_dead_letter_is_sent_again,
-            deliveries_are_listed_newest_first_by_one_filter,
-            a_challenge_finds_its_newest_delivery,
-            a_later_report_is_kept,
-            old_deliveries_are_forgotten_in_steps_and_those_that_wait_are_not,
-            a_destination_is_counted_whoever_asks,
-            a_destination_is_forgotten_when_it_does_not_matter_any_more,
-            who_waits_is_rung,
-            the_gauges_tell_what_waits_also_after_a_restart,
-            one_of_many_gets_each_message,
-            a_destination_takes_as_many_as_the_rule_says_however_many_ask,
-        }
-    };
-}
-pub(super) use outbox;
-
 const LEASE: Duration = Duration::from_secs(60);
-
-fn locale() -> &'static Locale {
-    static ENGLISH: std::sync::OnceLock<Locale> = std::sync::OnceLock::new();
-    ENGLISH.get_or_init(Locale::default)
-}
-
-fn sender() -> Sender<'static> {
-    Sender { product: "Acme", locale: locale(), sends_notices: true }
-}
-
-fn address(number: usize) -> Destination {
-    Destination::parse(Channel::Mail, "to", &format!("person{number}@example.com")).unwrap()
-}
-
-pub(super) fn second(seconds: u64) -> Timestamp {
-    at(seconds).now
-}
-
-pub(super) fn delivery_id(call: &Call) -> DeliveryId {
-    DeliveryId::generate(call.now, &mut rand::rng())
-}
-
-/// Posts a message to somebody, once.
-pub(super) async fn post(
-    store: &Store,
-    organisation: OrganisationId,
-    number: usize,
-    call: Call,
-) -> Result<DeliveryId> {
-    let id = delivery_id(&call);
-    store
-        .change_organisation(organisation, move |organisation| {
-            organisation.test_delivery(id, address(number), None, &call);
-            organisation.seal_messages(sender(), &OpenKeyring, |_| true)?;
-            Ok(id)
-        })
-        .await
-}
 
 /// A person with a number that codes go to.
 struct Reached {
@@ -502,7 +435,7 @@ pub(super) async fn a_challenge_finds_its_newest_delivery(engine: impl Engine) {
     };
 
     assert_eq!(find(ada.id).await, Some(later.delivery));
-    assert_eq!(find(super::new_user_id()).await, None);
+    assert_eq!(find(scene::new_user_id()).await, None);
 }
 
 pub(super) async fn a_later_report_is_kept(engine: impl Engine) {

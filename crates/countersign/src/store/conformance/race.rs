@@ -1,10 +1,15 @@
 //! Whatever may happen once happens once, however many try at the same time.
 
+#![expect(clippy::unwrap_used, reason = "a check that cannot go on fails")]
+
 use super::{
-    Engine, OpenKeyring, Person, START, at_once, attempt, attempt_named, create, hotp_code, named, now,
-    organisation, totp_code,
+    Engine,
+    scene::{
+        OpenKeyring, Person, START, at_once, attempt, attempt_named, create, hotp_code, named, now,
+        organisation, totp_code,
+    },
 };
-use countersign::error::Error;
+use crate::error::Error;
 use countersign_core::{
     Attempt, Channel, Destination, FactorId, Kind, Locale, Method, NewCode, Policy, Recipient, Verdict,
     attempt::Target, factor::Proof, message::Sender, profile::Label,
@@ -12,24 +17,6 @@ use countersign_core::{
 use std::sync::Arc;
 
 const CALLERS: usize = 64;
-
-macro_rules! race {
-    ($engine:ty) => {
-        crate::store::run_on! { $engine, race:
-            one_totp_code_gets_one_success,
-            one_hotp_code_gets_one_success,
-            one_recovery_code_gets_one_success,
-            one_emergency_code_gets_one_success,
-            one_sent_code_gets_one_success,
-            every_wrong_code_counts_until_the_method_locks,
-            a_request_sent_many_times_is_used_once_and_answered_alike,
-            one_of_many_who_take_a_name_gets_it,
-            all_who_set_a_value_once_see_the_same_one,
-            changes_of_many_people_all_happen,
-        }
-    };
-}
-pub(super) use race;
 
 async fn person(engine: &impl Engine) -> Person {
     let store = engine.store();
