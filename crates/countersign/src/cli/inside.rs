@@ -7,6 +7,7 @@ use super::{
     init::FirstCredentials,
     installation::Installation,
     serve::{self, PrintFirst},
+    store::conformance,
 };
 use crate::{
     app::App,
@@ -88,6 +89,12 @@ pub(super) async fn migrate(installation: &Installation) -> Result<Vec<&'static 
         existing(&config).await?;
     }
     Ok(Store::migrate(&config.store).await?)
+}
+
+/// Runs the checks that any database must pass, on one that is for them alone; tells of each when it ends.
+pub(super) async fn prove(args: &conformance::Args, tell: conformance::Tell<'_>) -> Result<(), Failure> {
+    let settings = configuration(&Installation { config: args.config.clone(), data: None })?.store;
+    conformance::prove(settings, args, tell).await
 }
 
 /// Follows every audit chain of an installation.

@@ -106,7 +106,7 @@ enum Command {
     Delivery(delivery::Args),
     /// The audit trail: list, verify
     Audit(audit::Args),
-    /// The database: migrate
+    /// The database: migrate, conformance
     Store(store::Args),
     /// The configuration file: default
     Config(config::Args),
@@ -136,6 +136,9 @@ pub fn run() -> ExitCode {
 fn runtime_for(command: &Command) -> std::io::Result<Runtime> {
     match command {
         Command::Serve(_) | Command::Demo(_) => Builder::new_multi_thread().enable_all().build(),
+        Command::Store(args) if args.command.is_concurrent() => {
+            Builder::new_multi_thread().enable_all().build()
+        }
         _ => Builder::new_current_thread().enable_all().build(),
     }
 }
@@ -159,7 +162,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Login(args) => login::run(args).await,
         Command::Delivery(args) => delivery::run(args).await,
         Command::Audit(args) => audit::run(args, inside::verify_audit).await,
-        Command::Store(args) => store::run(args, inside::migrate).await,
+        Command::Store(args) => store::run(args, inside::migrate, inside::prove).await,
         Command::Config(args) => config::run(args, inside::default_config).await,
         Command::Openapi(args) => openapi::run(args, inside::describe_api).await,
         Command::Completions(args) => completions::run(&args),
@@ -244,6 +247,7 @@ mod tests {
             "completions zsh",
             "config default",
             "store migrate",
+            "store conformance --url postgres://ada@db/trial --only race",
             "audit verify",
             "user list --json",
             "verify ada --type recovery --request-id r1 --json",

@@ -1,8 +1,11 @@
 //! `countersign store …`: the database.
 
-use super::{failure::Failure, installation::Installation, screen::Screen};
+pub(super) mod conformance;
+mod migrate;
+
+use super::{failure::Failure, installation::Installation};
 use clap::Subcommand;
-use serde_json::json;
+use conformance::Tell;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -13,30 +16,26 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Bring the database to this version's schema; `serve` does so too
-    #[command(after_help = "Example: countersign store migrate --data /var/lib/countersign")]
-    Migrate {
-        #[command(flatten)]
-        installation: Installation,
-        /// Print the result as JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Migrate(migrate::Args),
+    /// Find out whether a database of yours keeps what the store promises
+    Conformance(conformance::Args),
 }
 
-/// Migrates with `migrate`, which names the migrations that took, and prints them.
+impl Command {
+    /// Tells whether the command does many things at the same time.
+    pub(super) const fn is_concurrent(&self) -> bool {
+        matches!(self, Self::Conformance(_))
+    }
+}
+
+/// Runs the command with what it needs of the server: `migrate` or `prove`.
 pub(super) async fn run(
     args: Args,
     migrate: impl AsyncFnOnce(&Installation) -> Result<Vec<&'static str>, Failure>,
+    prove: impl AsyncFnOnce(&conformance::Args, Tell<'_>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let Command::Migrate { installation, json } = args.command;
-    let applied = migrate(&installation).await?;
-
-    let screen = Screen::new();
-    if json {
-        return screen.json(&json!({"applied": applied}));
+    match args.command {
+        Command::Migrate(args) => migrate::run(args, migrate).await,
+        Command::Conformance(args) => conformance::run(args, prove).await,
     }
-    if applied.is_empty() {
-        return screen.print(&screen.done("the schema is this version's already"));
-    }
-    applied.iter().try_for_each(|name| screen.print(&screen.done(name)))
 }

@@ -5,6 +5,7 @@
 mod api;
 mod browser;
 mod cli;
+mod conformance;
 mod crash;
 mod demo;
 mod enrolment_page;

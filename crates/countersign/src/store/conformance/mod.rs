@@ -1,14 +1,18 @@
 //! What any engine does: the checks that tell whether a database can be trusted with second factors.
 //!
 //! A check is given an engine on an empty database and panics where a promise of [`Store`] is not kept. The tests run
-//! all of them on each engine of ours.
+//! all of them on each engine of ours; `countersign store conformance` runs them on a database of its user's.
 
+mod ground;
 #[macro_use]
 mod list;
 mod operations;
 mod outbox;
 mod race;
 pub mod scene;
+pub mod sqlite;
+
+pub use ground::{Ground, OnGround};
 
 use super::Store;
 use countersign_core::{DeliveryId, UserId};

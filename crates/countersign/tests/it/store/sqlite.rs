@@ -8,6 +8,7 @@ use countersign::{
         conformance::{
             Engine,
             scene::{Person, at_once, attempt, create, hotp_code, named, new_user_id, now, organisation},
+            sqlite::OnSqlite,
         },
         sqlite::Sqlite,
     },
@@ -19,7 +20,7 @@ use countersign_core::{
     keyring::{KeyId, TAG_BYTES, Tag},
     profile::DisplayName,
 };
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension};
 use std::{
     fs::{self, File},
     os::unix::fs::{FileExt, PermissionsExt},
@@ -35,65 +36,51 @@ use uuid::Uuid;
 suites!(Embedded);
 
 /// The embedded engine in a directory that goes with it.
-pub(super) struct Embedded {
+struct Embedded {
     directory: TempDir,
-    store: Store,
+    engine: OnSqlite,
 }
 
 impl Embedded {
-    fn open(directory: TempDir) -> Self {
-        let store = Store::Sqlite(Sqlite::open(directory.path()).unwrap());
-        Self { directory, store }
+    async fn with_person() -> (Self, Person) {
+        let engine = Self::start().await;
+        let acme = organisation(&engine.store(), "acme").await;
+        let person = Person::create(&engine.store(), acme, "ada").await;
+        (engine, person)
     }
 
     fn database(&self) -> PathBuf {
-        self.directory.path().join("countersign.db")
-    }
-
-    /// Opens the database as another program would.
-    fn look(&self) -> Connection {
-        Connection::open_with_flags(self.database(), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
-    }
-
-    async fn with_person() -> (Self, Person) {
-        let engine = Self::start().await;
-        let acme = organisation(&engine.store, "acme").await;
-        let person = Person::create(&engine.store, acme, "ada").await;
-        (engine, person)
+        self.engine.database()
     }
 }
 
 impl Start for Embedded {
     async fn start() -> Self {
-        Self::open(tempfile::tempdir().unwrap())
+        let directory = tempfile::tempdir().unwrap();
+        let engine = OnSqlite::open(directory.path()).unwrap();
+        Self { directory, engine }
     }
 }
 
 impl Engine for Embedded {
     fn store(&self) -> Store {
-        self.store.clone()
+        self.engine.store()
     }
 
     async fn reopen(self) -> Self {
-        self.store.close().await;
-        Self::open(self.directory)
-    }
-
-    async fn has_letter(&self, id: DeliveryId) -> bool {
-        let sql = "SELECT body IS NOT NULL FROM deliveries WHERE id = ?1";
-        self.look().query_row(sql, [id.uuid().into_bytes()], |row| row.get(0)).unwrap()
-    }
-
-    async fn damage_letter(&self, id: DeliveryId) {
-        let connection = Connection::open(self.database()).unwrap();
-        let id = id.uuid().into_bytes();
-        connection.execute("UPDATE deliveries SET body = substr(body, 3) WHERE id = ?1", [id]).unwrap();
+        Self { engine: self.engine.reopen().await, ..self }
     }
 
     async fn damage(&self, user: UserId) {
-        let connection = Connection::open(self.database()).unwrap();
-        let id = user.uuid().into_bytes();
-        connection.execute("UPDATE users SET body = substr(body, 2) WHERE id = ?1", [id]).unwrap();
+        self.engine.damage(user).await;
+    }
+
+    async fn has_letter(&self, id: DeliveryId) -> bool {
+        self.engine.has_letter(id).await
+    }
+
+    async fn damage_letter(&self, id: DeliveryId) {
+        self.engine.damage_letter(id).await;
     }
 }
 
@@ -160,10 +147,10 @@ async fn a_panic_in_one_change_harms_no_other_in_its_batch() {
     let (engine, person) = Embedded::with_person().await;
     let hold = Hold::begin(&person).await;
 
-    let before = queue(&engine.store, verify_hotp(&person, 0)).await;
-    let panics = queue(&engine.store, panic_in_a_change(person.clone())).await;
-    let after = queue(&engine.store, verify_hotp(&person, 1)).await;
-    let commits = engine.store.gauges().commits;
+    let before = queue(&engine.store(), verify_hotp(&person, 0)).await;
+    let panics = queue(&engine.store(), panic_in_a_change(person.clone())).await;
+    let after = queue(&engine.store(), verify_hotp(&person, 1)).await;
+    let commits = engine.store().gauges().commits;
     hold.end().await;
 
     assert!(before.await.unwrap() && after.await.unwrap());
@@ -172,7 +159,7 @@ async fn a_panic_in_one_change_harms_no_other_in_its_batch() {
         matches!(&panicked, Err(Error::Internal(text)) if text.contains("a rule that fails")),
         "{panicked:?}"
     );
-    assert_eq!(engine.store.gauges().commits, commits + 2);
+    assert_eq!(engine.store().gauges().commits, commits + 2);
     assert!(verify_hotp(&person, 2).await);
 }
 
@@ -184,22 +171,22 @@ async fn panic_in_a_change(person: Person) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_that_fails_midway_harms_no_other_in_its_batch() {
     let (engine, person) = Embedded::with_person().await;
-    let other = organisation(&engine.store, "other").await;
+    let other = organisation(&engine.store(), "other").await;
     let client = ClientId::from_uuid(Uuid::from_u128(7));
     add_client(engine.store(), person.organisation, client).await.unwrap();
     let hold = Hold::begin(&person).await;
 
-    let before = queue(&engine.store, verify_hotp(&person, 0)).await;
+    let before = queue(&engine.store(), verify_hotp(&person, 0)).await;
     // The document is replaced, then the index of clients refuses.
-    let fails = queue(&engine.store, add_client(engine.store(), other, client)).await;
-    let after = queue(&engine.store, verify_hotp(&person, 1)).await;
+    let fails = queue(&engine.store(), add_client(engine.store(), other, client)).await;
+    let after = queue(&engine.store(), verify_hotp(&person, 1)).await;
     hold.end().await;
 
     assert!(before.await.unwrap() && after.await.unwrap());
     let failed = fails.await.unwrap();
     assert!(matches!(failed, Err(Error::Conflict("client"))), "{failed:?}");
     let engine = engine.reopen().await;
-    let other = engine.store.organisation(other).await.unwrap().unwrap();
+    let other = engine.store().organisation(other).await.unwrap().unwrap();
     assert!(other.clients.is_empty());
     assert_eq!(other.audit_head.seq, 1);
 }
@@ -223,11 +210,11 @@ async fn a_failure_counts_also_when_its_caller_hangs_up() {
 
     let wrong = attempt("000000", Target::Factor(person.totp));
     let caller = person.clone();
-    let call = queue(&engine.store, async move { caller.verify(wrong).await }).await;
+    let call = queue(&engine.store(), async move { caller.verify(wrong).await }).await;
     call.abort();
     assert!(call.await.unwrap_err().is_cancelled());
     hold.end().await;
-    engine.store.ping().await.unwrap();
+    engine.store().ping().await.unwrap();
 
     assert_eq!(person.document().await.locks.of(Kind::Totp.method()).failures, 1);
 }
@@ -240,15 +227,15 @@ async fn nothing_is_answered_before_it_is_committed() {
 
     // Both wait, so both run in the next batch, which the second one keeps from its commit.
     let admit = move |acme: &mut Organisation| acme.admit(id, named("grace"), &now());
-    let created = queue(&engine.store, async move { store.create(acme, admit).await }).await;
+    let created = queue(&engine.store(), async move { store.create(acme, admit).await }).await;
     let holder = person.clone();
-    let second = queue(&engine.store, async move { Hold::begin(&holder).await }).await;
+    let second = queue(&engine.store(), async move { Hold::begin(&holder).await }).await;
     first.end().await;
     let second = second.await.unwrap();
 
-    let other_program = engine.look();
+    let other_program = engine.engine.look();
     assert!(!created.is_finished() && !is_in(&other_program, id));
-    assert_eq!(engine.store.user(acme, id).await.unwrap(), None);
+    assert_eq!(engine.store().user(acme, id).await.unwrap(), None);
     second.end().await;
     created.await.unwrap().unwrap();
     assert!(is_in(&other_program, id));
@@ -286,7 +273,7 @@ async fn a_directory_has_one_server_at_a_time() {
     let engine = Embedded::start().await;
 
     let second = refused(engine.directory.path());
-    engine.store.close().await;
+    engine.store().close().await;
     let after = Sqlite::open(engine.directory.path());
 
     assert!(
@@ -319,7 +306,7 @@ async fn only_the_servers_user_can_read_what_it_stores() {
 
 /// Closes an engine and edits its database as only another program could.
 async fn edited(engine: Embedded, sql: &str) -> TempDir {
-    engine.store.close().await;
+    engine.store().close().await;
     Connection::open(engine.database()).unwrap().execute_batch(sql).unwrap();
     engine.directory
 }
@@ -371,7 +358,7 @@ async fn migrating_names_what_it_applied_and_does_so_once() {
 #[tokio::test]
 async fn a_damaged_header_is_found_when_the_store_is_opened() {
     let engine = Embedded::start().await;
-    engine.store.close().await;
+    engine.store().close().await;
     overwrite(&engine.database(), 0, 100);
 
     let error = refused(engine.directory.path());
@@ -385,7 +372,7 @@ async fn a_damaged_header_is_found_when_the_store_is_opened() {
 #[tokio::test]
 async fn a_damaged_page_is_an_error_and_never_somebody_who_is_not_there() {
     let (engine, person) = Embedded::with_person().await;
-    engine.store.close().await;
+    engine.store().close().await;
     let pages = fs::metadata(engine.database()).unwrap().len() / 4096;
     overwrite(&engine.database(), 4096, (pages - 1) * 4096);
 
@@ -475,8 +462,8 @@ async fn the_log_does_not_grow_without_end() {
 
     // Without checkpoints it would hold each page each time it was written: some thirty megabytes.
     assert!(fs::metadata(&log).unwrap().len() < 16 << 20, "{}", fs::metadata(&log).unwrap().len());
-    let gauges = engine.store.gauges();
+    let gauges = engine.store().gauges();
     assert!(gauges.wal_bytes > 0 && gauges.wal_bytes <= fs::metadata(&log).unwrap().len());
-    engine.store.close().await;
+    engine.store().close().await;
     assert!(!log.exists());
 }
