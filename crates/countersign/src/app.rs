@@ -6,13 +6,21 @@ use crate::{
     error::{Error, Result},
     keys::{Keys, MASTER_KEY_FILE, MasterKey},
     service::{passwords::Passwords, tokens::Tokens},
-    store::{Store, sqlite::Sqlite},
+    store::{CLOCK_TOLERANCE, Store, sqlite::Sqlite},
     telemetry::Metrics,
 };
 use countersign_core::{
     Call, Handle, Organisation, OrganisationId, Policy, Refusal, Timestamp, User, UserId,
 };
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs::{self, DirBuilder},
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 /// The application. Shared by all requests; nothing in it belongs to one.
 pub struct App {
@@ -32,6 +40,8 @@ pub struct App {
     pub passwords: Passwords,
     /// What is counted.
     pub metrics: Metrics,
+    /// Whether the server was asked to stop, and balancers are to turn away.
+    is_leaving: AtomicBool,
 }
 
 /// Who asks, and in which organisation.
@@ -67,12 +77,30 @@ impl App {
             tokens: Tokens::new(&keys, config.issuer()),
             passwords: Passwords::new(),
             metrics: Metrics::new(),
+            is_leaving: AtomicBool::new(false),
             reach: config.delivery.reach(),
             store,
             keys,
             clock,
             config,
         })
+    }
+
+    /// Tells whether the machine's clock is near enough to the store's: with another one, codes would be taken too early or
+    /// too late. A clock that a test moves is its own affair.
+    pub fn is_on_time(&self) -> bool {
+        let skew = self.store.clock_skew_millis().unsigned_abs();
+        !matches!(self.clock, Clock::System) || u128::from(skew) <= CLOCK_TOLERANCE.as_millis()
+    }
+
+    /// Has readiness say no from now on.
+    pub fn leave(&self) {
+        self.is_leaving.store(true, Relaxed);
+    }
+
+    /// Tells whether the server is about to stop.
+    pub fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Relaxed)
     }
 
     /// Changes the person a handle names in the asker's organisation by a rule.
@@ -191,7 +219,10 @@ async fn open_keys(store: &Store, configured: Option<&Path>, data: &Path, now: T
         (false, Some(master)) => Keys::create(store, &master, now).await,
         (false, None) => {
             let master = MasterKey::generate();
-            fs::create_dir_all(data)
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(data)
                 .map_err(|error| Error::Store(format!("create {}: {error}", data.display())))?;
             let file = data.join(MASTER_KEY_FILE);
             master.write(&file)?;

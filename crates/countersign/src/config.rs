@@ -70,6 +70,9 @@ pub struct Server {
     pub header_seconds: u64,
     /// The most seconds a connection may be idle.
     pub idle_seconds: u64,
+    /// The seconds the server goes on serving when it is asked to stop, while `/readyz` says no: as long as a balancer needs
+    /// to notice.
+    pub unready_seconds: u64,
     /// The most seconds that open requests get when the server stops.
     pub drain_seconds: u64,
     /// Also answers `POST /baseline` without doing anything: what measurements compare with.
@@ -199,6 +202,7 @@ impl Default for Server {
             body_bytes: 64 * 1024,
             header_seconds: 10,
             idle_seconds: 75,
+            unready_seconds: 0,
             drain_seconds: 20,
             baseline: false,
         }

@@ -102,8 +102,25 @@ impl Running {
                 _ = signals.hangup.recv() => {}
             }
         }
+        self.turn_away(&mut signals).await;
         tracing::info!("asked to stop; finishing open requests");
         self.stop().await
+    }
+
+    /// Goes on serving for a while with readiness saying no, so that balancers send nobody any more. Who asks twice is in a
+    /// hurry.
+    async fn turn_away(&self, signals: &mut StopSignals) {
+        self.app.leave();
+        let seconds = self.app.config.server.unready_seconds;
+        if seconds == 0 {
+            return;
+        }
+        tracing::info!("asked to stop; serving for {seconds} s more, not ready for anybody new");
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
+            _ = signals.terminate.recv() => {}
+            _ = signals.interrupt.recv() => {}
+        }
     }
 
     /// Stops: no new requests, open ones finish, messages that are being sent go out, the audit trail is signed, the store is
@@ -175,6 +192,14 @@ async fn keep_house(app: &App) {
     let mut ticks = interval_at(Instant::now() + CHECKPOINT_INTERVAL, CHECKPOINT_INTERVAL);
     loop {
         ticks.tick().await;
+        match app.store.take_turn("housekeeping", CHECKPOINT_INTERVAL).await {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(error) => {
+                tracing::error!("take a turn at housekeeping: {error}");
+                continue;
+            }
+        }
         if let Err(error) = audit::checkpoint(app).await {
             tracing::error!("sign checkpoint: {error}");
         }

@@ -291,6 +291,7 @@ impl Caller {
                 invalid_token()
             });
         };
+        app.store.check_news()?;
         if app.store.is_revoked(bearer.id) {
             return Err(invalid_token());
         }

@@ -72,6 +72,9 @@ pub async fn layer(State(web): State<Web>, mut request: Request, next: Next) -> 
         mounted.clone()
     });
     let mut answer = match web.limits.check_address(info.ip) {
+        Ok(()) if !web.app.is_on_time() && !is_for_operators(request.uri().path()) => {
+            off_time().into_response()
+        }
         Ok(()) => {
             request.extensions_mut().insert(info.clone());
             undisturbed(next.run(request)).await
@@ -101,6 +104,17 @@ pub async fn layer(State(web): State<Web>, mut request: Request, next: Next) -> 
         status.as_u16()
     );
     answer
+}
+
+/// Tells whether a path says how the process is, and nothing else.
+fn is_for_operators(path: &str) -> bool {
+    matches!(path, "/healthz" | "/metrics")
+}
+
+/// Refuses to judge codes by a clock that the rest of the cluster does not share.
+fn off_time() -> Problem {
+    let detail = "this server's clock differs from the database's, and was asked nothing; go to another one";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "clock_differs", detail).retry_after(5)
 }
 
 /// Returns a path as it may stand in a log: not with the addresses by which some clients name people.

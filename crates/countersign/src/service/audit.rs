@@ -109,8 +109,11 @@ pub async fn checkpoint(app: &App) -> Result<bool> {
     let before = last.as_ref().map_or(0, |statement| statement.row);
     let mut digest = last.as_ref().map_or(Hash::default(), |statement| statement.digest);
     let mut row = before;
+    // Beyond it other nodes may still add events between those that are there.
+    let horizon = app.store.audit_horizon().await?;
     loop {
-        let rows = app.store.audit_rows(row, ROWS).await?;
+        let mut rows = app.store.audit_rows(row, ROWS).await?;
+        rows.retain(|row| row.row <= horizon);
         let Some(newest) = rows.last() else { break };
         row = newest.row;
         digest = rows.iter().fold(digest, |digest, row| extend(digest, row.hash));

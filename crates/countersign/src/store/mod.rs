@@ -33,6 +33,9 @@ use sqlite::Sqlite;
 use std::{ops::Range, sync::Arc, time::Duration};
 use uuid::Uuid;
 
+/// How far a node's clock may be from its database's. More, and it serves nobody.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
+
 /// The store. Cheap to clone.
 #[derive(Clone)]
 pub enum Store {
@@ -548,6 +551,11 @@ impl Store {
     /// Returns a value of the installation (keys, canary), `None` if it was never set.
     pub async fn meta(&self, name: &'static str) -> Result<Option<Vec<u8>>> {
         engine!(self, engine => engine.meta(name).await)
+    }
+
+    /// Takes a turn at a job that one node is to do at a time; false if another node has had it within `period`.
+    pub async fn take_turn(&self, job: &'static str, period: Duration) -> Result<bool> {
+        engine!(self, engine => engine.take_turn(job, period).await)
     }
 
     /// Sets a value of the installation if there is none; returns the one that stands.

@@ -489,6 +489,7 @@ async fn describe(
     token: &str,
 ) -> Result<Option<Value>, Error> {
     let Some(bearer) = app.tokens.access(token, info.now) else { return Ok(None) };
+    app.store.check_news()?;
     if bearer.organisation != client.organisation.id || app.store.is_revoked(bearer.id) {
         return Ok(None);
     }

@@ -39,6 +39,10 @@ pub async fn healthz() -> Json<Health> {
     get, path = "/readyz", tag = "operations", security(()), responses((status = 200, body = Health)),
 )]
 pub async fn readyz(State(app): State<SharedApp>) -> Result<Json<Health>, Problem> {
+    if app.is_leaving() {
+        let detail = "this server was asked to stop; go to another one";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "leaving", detail).retry_after(5));
+    }
     app.store.ping().await?;
     Ok(Json::ok(OK))
 }

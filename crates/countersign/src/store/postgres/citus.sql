@@ -13,4 +13,5 @@ SELECT create_reference_table('meta');
 SELECT create_reference_table('decoy');
 SELECT create_reference_table('nodes');
 SELECT create_reference_table('timelines');
+SELECT create_reference_table('turns');
 SELECT create_reference_table('migrations');

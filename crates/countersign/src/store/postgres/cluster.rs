@@ -9,7 +9,10 @@ use super::{
     outbox,
     sql::args,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    store::CLOCK_TOLERANCE,
+};
 use countersign_core::{Timestamp, User};
 use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -158,6 +161,7 @@ impl Database {
     pub(super) async fn beat(self: Arc<Self>) {
         let mut failures = 0_u32;
         let mut beats = 0_u64;
+        let mut was_on_time = true;
         while !self.is_closed() {
             tokio::time::sleep(PULSE).await;
             beats += 1;
@@ -165,6 +169,9 @@ impl Database {
                 let lent = self.lend(tokio::time::Instant::now() + PULSE_LIMIT).await?;
                 self.learn(&lent).await?;
                 self.hear_of_revocations(&lent, beats.is_multiple_of(300)).await?;
+                if beats.is_multiple_of(60) {
+                    self.renew_connections();
+                }
                 if beats.is_multiple_of(15) {
                     self.memory.set_queued(outbox::count_queued(&lent).await?);
                 }
@@ -174,6 +181,7 @@ impl Database {
                 Ok(())
             };
             let outcome = timeout(PULSE_LIMIT, beat).await;
+            self.warn_of_clock(&mut was_on_time);
             let fault = match outcome.unwrap_or_else(|_| Err(Fault::Passing("it does not answer".into()))) {
                 Ok(()) => {
                     if failures > 1 {
@@ -193,6 +201,21 @@ impl Database {
             // Whatever is wrong, connections that are idle now may lead to the old place.
             self.forget_connections();
         }
+    }
+
+    /// Says once that the clocks do not agree, and once that they do again.
+    fn warn_of_clock(&self, was_on_time: &mut bool) {
+        let skew = self.cluster.skew_millis();
+        let is_on_time = u128::from(skew.unsigned_abs()) <= CLOCK_TOLERANCE.as_millis();
+        match (*was_on_time, is_on_time) {
+            (true, false) => error!(
+                "this machine's clock is {skew} ms from the database's; nobody is served until it is within {} s",
+                CLOCK_TOLERANCE.as_secs()
+            ),
+            (false, true) => info!("this machine's clock agrees with the database's again"),
+            _ => {}
+        }
+        *was_on_time = is_on_time;
     }
 
     async fn learn(&self, lent: &Lent) -> Result<(), Fault> {

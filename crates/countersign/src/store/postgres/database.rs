@@ -49,6 +49,8 @@ const PAUSES: [Duration; 5] = [
     Duration::from_millis(200),
     Duration::from_millis(400),
 ];
+/// How long a connection is used.
+const CONNECTION_LASTS: Duration = Duration::from_secs(600);
 /// Pieces of work that may be under way or wait for a connection. Beyond that the server is overloaded.
 const WAITING: usize = 4096;
 
@@ -69,6 +71,10 @@ pub(super) struct Database {
     pub(super) statements: OnceLock<Statements>,
     /// Whether commits are declared to wait for a standby.
     pub(super) is_synchronous: bool,
+    /// Whether people are spread over several machines.
+    pub(super) is_sharded: bool,
+    /// Whether the hot statements are prepared, once a connection.
+    is_prepared: bool,
 }
 
 /// What the metrics show of commits.
@@ -111,6 +117,8 @@ impl Database {
             counters: Counters::default(),
             statements: OnceLock::new(),
             is_synchronous: settings.synchronous,
+            is_sharded: settings.sharded,
+            is_prepared: settings.prepared_statements,
         })
     }
 
@@ -226,12 +234,22 @@ impl Database {
             recycle: None,
         };
         match self.pool.timeout_get(&waits).await {
-            Ok(client) => Ok(Lent { client: Some(client), until, is_inside: AtomicBool::new(false) }),
+            Ok(client) => Ok(Lent {
+                client: Some(client),
+                until,
+                is_inside: AtomicBool::new(false),
+                is_prepared: self.is_prepared,
+            }),
             Err(PoolError::Closed) => Err(Fault::Final(Error::Busy)),
             Err(PoolError::Timeout(TimeoutType::Wait)) => Err(Fault::Final(Error::Busy)),
             Err(PoolError::Backend(error)) => Err(Fault::from(error)),
             Err(error) => Err(Fault::Passing(error.to_string())),
         }
+    }
+
+    /// Gives up connections that are old: what was planned on them, and where they lead to, may not be right any more.
+    pub(super) fn renew_connections(&self) {
+        self.pool.retain(|_, metrics| metrics.created.elapsed() < CONNECTION_LASTS);
     }
 
     /// Gives up the connections that nobody uses now: something is wrong with the server they lead to.
@@ -377,6 +395,7 @@ pub(super) struct Lent {
     client: Option<Object>,
     until: Instant,
     is_inside: AtomicBool,
+    is_prepared: bool,
 }
 
 impl Deref for Lent {
@@ -402,6 +421,18 @@ impl Lent {
     /// Runs a statement; returns its rows.
     pub(super) async fn rows(&self, sql: &str, arguments: &[Argument<'_>]) -> Result<Vec<Row>, Fault> {
         Ok(self.query_typed(sql, arguments).await?)
+    }
+
+    /// Runs a statement of the hot path; returns its rows. Planning it costs more than running it, so it is planned once a
+    /// connection where the connection is ours alone.
+    pub(super) async fn hot_rows(&self, sql: &str, arguments: &[Argument<'_>]) -> Result<Vec<Row>, Fault> {
+        let Some(client) = self.client.as_ref().filter(|_| self.is_prepared) else {
+            return self.rows(sql, arguments).await;
+        };
+        let types: Vec<_> = arguments.iter().map(|(_, kind)| kind.clone()).collect();
+        let statement = client.prepare_typed_cached(sql, &types).await?;
+        let values: Vec<_> = arguments.iter().map(|(value, _)| *value).collect();
+        Ok(client.query(&statement, &values).await?)
     }
 
     /// Runs a statement that has a row at most.

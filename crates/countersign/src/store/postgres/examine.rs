@@ -31,6 +31,11 @@ pub(super) async fn examine(database: &Arc<Database>) -> Result<()> {
         })
         .await?;
     settings.check(database.is_synchronous)?;
+    if database.is_sharded {
+        // A coordinator's timeline says nothing of the others', and its clock need not be theirs.
+        database.statements.get_or_init(|| Statements::of(NO_TIMELINE, true));
+        return Ok(());
+    }
     let timeline = database
         .read(|lent| async move {
             match lent.query_typed(&format!("SELECT {TIMELINE}"), args![]).await {
@@ -40,7 +45,7 @@ pub(super) async fn examine(database: &Arc<Database>) -> Result<()> {
             }
         })
         .await?;
-    database.statements.get_or_init(|| Statements::of(timeline));
+    database.statements.get_or_init(|| Statements::of(timeline, false));
     Ok(())
 }
 

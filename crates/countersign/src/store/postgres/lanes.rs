@@ -34,8 +34,6 @@ use tracing::error;
 const LANES: usize = 4;
 /// The most changes that share a commit.
 const BATCH: usize = 128;
-/// As many lanes where people are spread over several machines, so that their changes share no commit.
-const LANES_ALONE: usize = 32;
 /// Changes that may wait on a lane. Beyond that the server is overloaded, and saying so helps more than a longer queue.
 const QUEUE: usize = 1024;
 /// How long one round of a lane may take.
@@ -59,14 +57,12 @@ pub(super) enum Reply<T, F> {
 
 impl Lanes {
     /// Opens the lanes.
-    pub(super) fn open(database: &Arc<Database>, is_sharded: bool) -> Self {
-        let (lanes, batch) = if is_sharded { (LANES_ALONE, 1) } else { (LANES, BATCH) };
+    pub(super) fn open(database: &Arc<Database>) -> Self {
         let waiting = Arc::new(AtomicU64::new(0));
-        let (queues, tasks) = (0..lanes)
+        let (queues, tasks) = (0..LANES)
             .map(|_| {
                 let (queue, jobs) = mpsc::channel(QUEUE);
-                let lane =
-                    Lane { database: Arc::clone(database), jobs, batch, waiting: Arc::clone(&waiting) };
+                let lane = Lane { database: Arc::clone(database), jobs, waiting: Arc::clone(&waiting) };
                 (queue, tokio::spawn(lane.run()))
             })
             .unzip();
@@ -234,16 +230,14 @@ pub(super) fn panicked(panic: &(dyn Any + Send)) -> Error {
 struct Lane {
     database: Arc<Database>,
     jobs: mpsc::Receiver<Box<dyn Job>>,
-    /// The most changes that share a commit.
-    batch: usize,
     waiting: Arc<AtomicU64>,
 }
 
 impl Lane {
     async fn run(mut self) {
-        let mut jobs = Vec::with_capacity(self.batch);
+        let mut jobs = Vec::with_capacity(BATCH);
         loop {
-            let taken = self.jobs.recv_many(&mut jobs, self.batch).await;
+            let taken = self.jobs.recv_many(&mut jobs, BATCH).await;
             if taken == 0 {
                 return;
             }

@@ -2,11 +2,13 @@
 
 use super::{
     Postgres,
+    cluster::NOW_MILLIS,
     database::{Done, Lent, settle},
     failure::Fault,
     sql::args,
 };
 use crate::error::Result;
+use std::time::Duration;
 
 impl Postgres {
     /// See [`crate::store::Store::meta`].
@@ -24,6 +26,23 @@ impl Postgres {
                     lent.run(SET_ONCE, args![name, value]).await?;
                     Ok(Done::of(load(&lent, name).await?.unwrap_or(value)))
                 }
+            })
+            .await
+    }
+
+    /// See [`crate::store::Store::take_turn`].
+    pub async fn take_turn(&self, job: &'static str, period: Duration) -> Result<bool> {
+        let sql = format!(
+            "INSERT INTO turns (job, until) VALUES ($1, {NOW_MILLIS} + $2)
+             ON CONFLICT (job) DO UPDATE SET until = excluded.until WHERE turns.until <= {NOW_MILLIS}
+             RETURNING job"
+        );
+        // A little early: the next turn is to be there when whoever had the last one comes again.
+        let millis = i64::try_from(period.as_millis() * 9 / 10).unwrap_or(i64::MAX);
+        self.database
+            .commit(move |lent| {
+                let sql = sql.clone();
+                async move { Ok(Done::of(lent.row(&sql, args![job, millis]).await?.is_some())) }
             })
             .await
     }

@@ -52,7 +52,8 @@ const ORGANISATIONS_LAST: Duration = Duration::from_secs(1);
 /// The store on PostgreSQL. Its operations are described at [`crate::store::Store`].
 pub struct Postgres {
     database: Arc<Database>,
-    lanes: Arc<Lanes>,
+    /// None where people are spread over several machines, and no two changes can share a commit.
+    lanes: Option<Arc<Lanes>>,
     handles: Arc<Handles>,
     fsync: Duration,
     beating: JoinHandle<()>,
@@ -80,7 +81,7 @@ impl Postgres {
             })
             .await
             .map_err(opening)?;
-        let lanes = Arc::new(Lanes::open(&database, settings.sharded));
+        let lanes = (!settings.sharded).then(|| Arc::new(Lanes::open(&database)));
         let beating = tokio::spawn(Arc::clone(&database).beat());
         let mut store =
             Self { database, lanes, handles: Arc::new(Handles::new()), fsync: Duration::ZERO, beating };
@@ -117,7 +118,7 @@ impl Postgres {
         Gauges {
             commits: counters.commits.load(Relaxed),
             changes: counters.changes.load(Relaxed),
-            waiting: self.lanes.waiting(),
+            waiting: self.lanes.as_ref().map_or(0, |lanes| lanes.waiting()),
             last_commit_seconds: Duration::from_nanos(counters.last_commit_nanos.load(Relaxed)).as_secs_f64(),
             fsync_seconds: self.fsync.as_secs_f64(),
             wal_bytes: 0,
@@ -131,7 +132,9 @@ impl Postgres {
             return;
         }
         self.database.finish().await;
-        self.lanes.close().await;
+        if let Some(lanes) = &self.lanes {
+            lanes.close().await;
+        }
         self.database.leave().await;
         self.beating.abort();
         self.database.close();

@@ -235,8 +235,12 @@ pub(super) async fn replace(database: &Database, lent: &Lent, held: Held) -> Res
     let numbers = database.numbers(records.len())?;
     let id = organisation.id.uuid();
 
-    let replaced =
-        lent.row(REPLACE, args![id, version, organisation.to_json(), numbers.until_millis]).await?;
+    let replaced = lent
+        .row(
+            &database.statements().replace_organisation,
+            args![id, version, organisation.to_json(), numbers.until_millis],
+        )
+        .await?;
     let version: i64 = replaced.ok_or(Fault::Overtaken)?.try_get(0)?;
     if organisation.slug.key() != slug {
         lent.run(
@@ -253,10 +257,6 @@ pub(super) async fn replace(database: &Database, lent: &Lent, held: Held) -> Res
     effects.push(Effect::Organisation(Arc::new(organisation), version));
     Ok(Done { outcome: (), proof, effects })
 }
-
-const REPLACE: &str = "UPDATE organisations SET version = version + 1, body = $3
-    WHERE id = $1 AND version = $2 AND (extract(epoch FROM clock_timestamp()) * 1000)::bigint < $4
-    RETURNING version";
 
 /// Counts a person in or out of an organisation.
 pub(super) async fn count(lent: &Lent, organisation: OrganisationId, change: i64) -> Result<(), Fault> {

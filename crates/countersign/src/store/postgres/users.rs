@@ -53,14 +53,17 @@ impl Postgres {
         decide: impl FnMut(&mut User) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T> {
         let (database, lanes, handles) =
-            (Arc::clone(&self.database), Arc::clone(&self.lanes), Arc::clone(&self.handles));
+            (Arc::clone(&self.database), self.lanes.clone(), Arc::clone(&self.handles));
         self.database
             .to_its_end(async move {
                 let user = handles.resolve(&database, organisation, &handle).await?;
                 let user = user.ok_or(Error::NotFound("user"))?;
-                let decide = match lanes.change(organisation, user, handle.clone(), decide).await {
-                    Reply::Decided(outcome) => return outcome,
-                    Reply::Alone(decide) => decide,
+                let decide = match &lanes {
+                    None => decide,
+                    Some(lanes) => match lanes.change(organisation, user, handle.clone(), decide).await {
+                        Reply::Decided(outcome) => return outcome,
+                        Reply::Alone(decide) => decide,
+                    },
                 };
                 // Whoever had the name may have given it away, or just does.
                 handles.forget(organisation, &handle);
@@ -219,7 +222,7 @@ async fn replace(
     let numbers = database.numbers(records.len())?;
     let columns = IndexColumns::of(&user);
 
-    let replaced = rewrite(lent, version, &columns, &user, numbers.until_millis).await?;
+    let replaced = rewrite(database, lent, version, &columns, &user, numbers.until_millis).await?;
     if !replaced {
         return Err(Fault::Overtaken);
     }
@@ -234,6 +237,7 @@ async fn replace(
 
 /// Replaces the document if nobody did so since `version`; false when somebody did.
 async fn rewrite(
+    database: &Database,
     lent: &Lent,
     version: i64,
     columns: &IndexColumns,
@@ -242,7 +246,7 @@ async fn rewrite(
 ) -> Result<bool, Fault> {
     Ok(lent
         .row(
-            REWRITE,
+            &database.statements().rewrite,
             args![
                 user.id.uuid(),
                 version,
@@ -263,16 +267,10 @@ async fn rewrite(
         .is_some())
 }
 
-const REWRITE: &str =
-    "UPDATE users SET version = version + 1, updated_at = $4, body = $5, username_key = $6, email_key = $7,
-        given_key = $8, family_key = $9, role = $10, is_active = $11, mfa_enabled = $12, locked_methods = $13
-    WHERE id = $1 AND version = $2 AND (extract(epoch FROM clock_timestamp()) * 1000)::bigint < $3
-    RETURNING version";
-
 /// Does what somebody would who decided on the version before; true if that went through. For the self-test.
 pub(super) async fn rewrite_stale(database: &Database, lent: &Lent, id: UserId) -> Result<bool, Fault> {
     let Loaded { version, columns, user } = lock(database, lent, id).await?.ok_or(Error::NotFound("user"))?;
-    rewrite(lent, version - 1, &columns, &user?, i64::MAX).await
+    rewrite(database, lent, version - 1, &columns, &user?, i64::MAX).await
 }
 
 /// Takes the names a person has now, and gives back those they had.

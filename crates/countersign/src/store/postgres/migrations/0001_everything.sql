@@ -172,6 +172,12 @@ CREATE TABLE nodes (
     seen_at    timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
+-- Jobs that one node does at a time, and until when its turn lasts, by the database's clock in milliseconds.
+CREATE TABLE turns (
+    job   text   COLLATE "C" NOT NULL PRIMARY KEY,
+    until bigint NOT NULL
+);
+
 -- The timelines of the database that were seen, and since when.
 CREATE TABLE timelines (
     name    text   NOT NULL PRIMARY KEY,
