@@ -61,9 +61,10 @@ impl Hosts {
     }
 }
 
-/// Tells whether a commit will be reported that no standby has: somebody cancelled it while it waited.
+/// Tells whether a commit will be reported that no standby has: somebody cancelled it while it waited. The words depend on the
+/// server's language, the name of its function does not.
 fn gave_up_standby(notice: &DbError) -> bool {
-    notice.message().contains("wait for synchronous replication")
+    notice.routine() == Some("SyncRepWaitForLSN")
 }
 
 impl Connect for Hosts {

@@ -300,7 +300,7 @@ impl Lane {
             }
         }
         if batch.is_written() {
-            let numbers = self.database.numbers(batch.rows())?;
+            let numbers = self.database.numbers(batch.rows(), batch.after())?;
             batch.number(&numbers.rows);
             batch.is_sent = true;
             let changed = shared::write(&self.database, &lent, &batch.groups(), numbers.until_millis).await?;
@@ -371,13 +371,13 @@ struct Written {
 impl Batch {
     /// Decides one person's changes, one after the other on the same document.
     fn decide(&mut self, database: &Database, loaded: Loaded, jobs: Vec<Box<dyn Job>>) {
-        let Loaded { version, columns, user } = loaded;
+        let Loaded { guard, columns, user } = loaded;
         let mut user = match user {
             Ok(user) => user,
             Err(unreadable) => return self.refuse(jobs, || Error::Store(unreadable.to_string())),
         };
         database.burn(&mut user);
-        let mut group = shared::Group::new(version, columns);
+        let mut group = shared::Group::new(guard, columns);
         let mut done = Vec::new();
         let mut jobs = jobs.into_iter().peekable();
         while let Some(mut job) = jobs.next() {
@@ -431,6 +431,10 @@ impl Batch {
 
     fn rows(&self) -> usize {
         self.written.iter().map(|written| written.group.records.len()).sum()
+    }
+
+    fn after(&self) -> i64 {
+        self.written.iter().map(|written| written.group.after()).max().unwrap_or_default()
     }
 
     fn number(&mut self, rows: &[i64]) {

@@ -47,6 +47,11 @@ fn number(tick: i64, node: i64) -> i64 {
     (((time << NODE_BITS) | node) << COUNT_BITS) | count
 }
 
+/// Returns a time in which all numbers are above this one.
+pub(super) fn time_after(number: i64) -> i64 {
+    (number >> (NODE_BITS + COUNT_BITS)) + EPOCH_MILLIS + 1
+}
+
 /// Returns the first number of a time.
 pub(super) fn first_of(millis: i64) -> i64 {
     (millis - EPOCH_MILLIS).max(0) << (NODE_BITS + COUNT_BITS)
@@ -81,6 +86,18 @@ mod tests {
         let (ours, theirs) = (one.next(300, NOW), other.next(300, NOW));
 
         assert!(ours.iter().all(|number| !theirs.contains(number)));
+    }
+
+    #[test]
+    fn what_comes_after_a_number_of_another_node_is_above_it() {
+        let (behind, ahead) = (Order::default(), Order::default());
+        ahead.set_node(NODES - 1);
+        let theirs = ahead.next(200, NOW + 30).pop().expect("a number");
+
+        let ours = behind.next(1, NOW.max(time_after(theirs)));
+
+        assert!(ours[0] > theirs, "{ours:?} {theirs}");
+        assert!(time_after(0) < NOW);
     }
 
     #[test]

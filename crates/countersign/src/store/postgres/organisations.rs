@@ -5,6 +5,7 @@ use super::{
     database::{Database, Done, Lent, Proof},
     failure::Fault,
     outbox,
+    shared::Guard,
     sql::{Argument, args, argument},
     users::{NameKind, run, take_name},
 };
@@ -59,7 +60,7 @@ impl Postgres {
             .await?;
         let Some(held) = found else { return Ok(None) };
         let organisation = Arc::new(held.organisation);
-        self.database.memory.keep(Arc::clone(&organisation), held.version);
+        self.database.memory.keep(Arc::clone(&organisation), held.guard.version);
         Ok(Some(organisation))
     }
 
@@ -131,7 +132,7 @@ pub(super) async fn change<T>(
 
 /// An organisation as its row holds it, with what guards the row.
 pub(super) struct Held {
-    version: i64,
+    guard: Guard,
     clients: BTreeSet<ClientId>,
     slug: String,
     /// The document.
@@ -141,12 +142,8 @@ pub(super) struct Held {
 impl Held {
     fn read(row: &tokio_postgres::Row) -> Result<Self, Fault> {
         let organisation = Organisation::from_json(row.try_get(1)?)?;
-        Ok(Self {
-            version: row.try_get(0)?,
-            clients: clients_of(&organisation),
-            slug: organisation.slug.key(),
-            organisation,
-        })
+        let guard = Guard { version: row.try_get(0)?, audit_row: row.try_get(2)? };
+        Ok(Self { guard, clients: clients_of(&organisation), slug: organisation.slug.key(), organisation })
     }
 }
 
@@ -155,7 +152,7 @@ pub(super) async fn lock(lent: &Lent, id: OrganisationId) -> Result<Option<Held>
     lent.row(LOCK, args![id.uuid()]).await?.as_ref().map(Held::read).transpose()
 }
 
-const LOCK: &str = "SELECT version, body FROM organisations WHERE id = $1 FOR UPDATE";
+const LOCK: &str = "SELECT version, body, audit_row FROM organisations WHERE id = $1 FOR UPDATE";
 
 async fn select(lent: &Lent, key: &Key) -> Result<Option<Held>, Fault> {
     let uuid;
@@ -173,12 +170,12 @@ async fn select(lent: &Lent, key: &Key) -> Result<Option<Held>, Fault> {
     lent.row(sql, &[wanted]).await?.as_ref().map(Held::read).transpose()
 }
 
-const SELECT_BY_ID: &str = "SELECT version, body FROM organisations WHERE id = $1";
+const SELECT_BY_ID: &str = "SELECT version, body, audit_row FROM organisations WHERE id = $1";
 // Slugs stand under no organisation.
-const SELECT_BY_SLUG: &str = "SELECT version, body FROM organisations WHERE id =
+const SELECT_BY_SLUG: &str = "SELECT version, body, audit_row FROM organisations WHERE id =
     (SELECT holder FROM names
      WHERE organisation = '00000000-0000-0000-0000-000000000000' AND kind = 4 AND key = $1)";
-const SELECT_BY_CLIENT: &str = "SELECT version, body FROM organisations
+const SELECT_BY_CLIENT: &str = "SELECT version, body, audit_row FROM organisations
     WHERE id = (SELECT organisation FROM clients WHERE id = $1)";
 
 fn clients_of(organisation: &Organisation) -> BTreeSet<ClientId> {
@@ -205,12 +202,13 @@ pub(super) async fn insert(
 ) -> Result<Done<Arc<Organisation>>, Fault> {
     let records = organisation.take_records();
     let messages = outbox::check(lent, organisation.take_parcels(), organisation.take_withdrawals()).await?;
-    let numbers = database.numbers(records.len() + 1)?;
+    let numbers = database.numbers(records.len() + 1, 0)?;
     let (place, rows) = numbers.rows.split_first().ok_or(Fault::Overtaken)?;
+    let newest = rows.last().copied().unwrap_or(*place);
     let id = organisation.id.uuid();
 
     take_name(lent, Uuid::nil(), NameKind::Slug, &organisation.slug.key(), id).await?;
-    let inserted = lent.row(INSERT, args![id, *place, organisation.to_json()]).await?;
+    let inserted = lent.row(INSERT, args![id, *place, organisation.to_json(), newest]).await?;
     inserted.ok_or(Fault::Final(Error::Conflict("id")))?;
     list_clients(lent, &organisation, &BTreeSet::new()).await?;
     audit::append(lent, &records, rows).await?;
@@ -221,24 +219,26 @@ pub(super) async fn insert(
     Ok(Done { outcome: organisation, proof, effects })
 }
 
-const INSERT: &str = "INSERT INTO organisations (id, place, version, body) VALUES ($1, $2, 1, $3)
+const INSERT: &str =
+    "INSERT INTO organisations (id, place, version, audit_row, body) VALUES ($1, $2, 1, $4, $3)
     ON CONFLICT DO NOTHING RETURNING id";
 
 /// Commits a changed organisation with its events; one in which nothing happened stays as it is.
 pub(super) async fn replace(database: &Database, lent: &Lent, held: Held) -> Result<Done<()>, Fault> {
-    let Held { version, clients, slug, mut organisation } = held;
+    let Held { guard, clients, slug, mut organisation } = held;
     if organisation.is_unchanged() {
         return Ok(Done::of(()));
     }
     let records = organisation.take_records();
     let messages = outbox::check(lent, organisation.take_parcels(), organisation.take_withdrawals()).await?;
-    let numbers = database.numbers(records.len())?;
+    let numbers = database.numbers(records.len(), guard.audit_row)?;
+    let newest = numbers.rows.last().copied().unwrap_or(guard.audit_row);
     let id = organisation.id.uuid();
 
     let replaced = lent
         .row(
             &database.statements().replace_organisation,
-            args![id, version, organisation.to_json(), numbers.until_millis],
+            args![id, guard.version, organisation.to_json(), numbers.until_millis, newest],
         )
         .await?;
     let version: i64 = replaced.ok_or(Fault::Overtaken)?.try_get(0)?;

@@ -60,14 +60,14 @@ where
     F: FnMut(&mut countersign_core::User) -> Result<Verdict, countersign_core::Refusal>,
 {
     let mut loaded = shared::load(database, lent, vec![PERSON.uuid()]).await?;
-    let shared::Loaded { version, columns, user } = loaded.remove(&PERSON).ok_or(Error::NotFound("user"))?;
+    let shared::Loaded { guard, columns, user } = loaded.remove(&PERSON).ok_or(Error::NotFound("user"))?;
     let mut user = user?;
     let verdict = users::run(verify, |verify| verify(&mut user))?;
-    let mut group = shared::Group::new(version, columns);
+    let mut group = shared::Group::new(guard, columns);
     if let Err(shared::NotShared::Failed(error)) = group.take(&mut user) {
         return Err(error.into());
     }
-    let numbers = database.numbers(group.records.len())?;
+    let numbers = database.numbers(group.records.len(), group.after())?;
     group.rows = numbers.rows;
     group.finish(user);
     let changed = shared::write(database, lent, &[&group], numbers.until_millis).await?;

@@ -21,9 +21,17 @@ use uuid::Uuid;
 
 /// A document as its row holds it, with what guards the row.
 pub(super) struct Loaded {
-    pub(super) version: i64,
+    pub(super) guard: Guard,
     pub(super) columns: IndexColumns,
     pub(super) user: Result<User, Unreadable>,
+}
+
+/// What a row must still hold when its document is replaced, and where its chain ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Guard {
+    pub(super) version: i64,
+    /// The number of the newest of its audit rows.
+    pub(super) audit_row: i64,
 }
 
 /// Reads documents. Notices when the database is on another timeline than we believe.
@@ -37,14 +45,15 @@ pub(super) async fn load(
     let known = database.cluster.timeline();
     let mut loaded = HashMap::with_capacity(ids.len());
     for row in lent.hot_rows(&database.statements().load, args![ids]).await? {
-        let timeline: &str = row.try_get(3)?;
+        let timeline: &str = row.try_get(4)?;
         if timeline != known.name {
             database.enter_timeline(lent, timeline.to_owned()).await?;
             return Err(Fault::Overtaken);
         }
-        let user = User::from_json(row.try_get(2)?);
+        let user = User::from_json(row.try_get(3)?);
+        let guard = Guard { version: row.try_get(1)?, audit_row: row.try_get(2)? };
         let columns = user.as_ref().map(IndexColumns::of).unwrap_or_default();
-        loaded.insert(UserId::from_uuid(row.try_get(0)?), Loaded { version: row.try_get(1)?, columns, user });
+        loaded.insert(UserId::from_uuid(row.try_get(0)?), Loaded { guard, columns, user });
     }
     Ok(loaded)
 }
@@ -69,7 +78,7 @@ pub(super) enum NotShared {
 
 /// A document that was decided on, with all that is committed with it.
 pub(super) struct Group {
-    version: i64,
+    guard: Guard,
     columns: IndexColumns,
     user: Option<User>,
     pub(super) records: Vec<Record>,
@@ -79,9 +88,9 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Begins with a document of this version.
-    pub(super) fn new(version: i64, columns: IndexColumns) -> Self {
-        Self { version, columns, user: None, records: Vec::new(), rows: Vec::new(), parcels: Vec::new() }
+    /// Begins with a document as it was read.
+    pub(super) fn new(guard: Guard, columns: IndexColumns) -> Self {
+        Self { guard, columns, user: None, records: Vec::new(), rows: Vec::new(), parcels: Vec::new() }
     }
 
     /// Takes what a change recorded and posted; returns how many events it recorded.
@@ -103,6 +112,11 @@ impl Group {
     /// Ends with the document as it became.
     pub(super) fn finish(&mut self, user: User) {
         self.user = Some(user);
+    }
+
+    /// Returns the number above which its rows' numbers have to be.
+    pub(super) const fn after(&self) -> i64 {
+        self.guard.audit_row
     }
 
     /// Returns whose document it is.
@@ -131,11 +145,13 @@ pub(super) async fn write(
     // In the order of their keys, as every node does, so that two never wait for each other.
     let mut groups = groups.to_vec();
     groups.sort_unstable_by_key(|group| group.id());
-    let (mut ids, mut versions, mut times, mut bodies) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut ids, mut versions, mut newest) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut times, mut bodies) = (Vec::new(), Vec::new());
     for group in &groups {
         let user = group.user.as_ref().expect("it is finished before it is written");
         ids.push(user.id.uuid());
-        versions.push(group.version);
+        versions.push(group.guard.version);
+        newest.push(group.rows.last().copied().unwrap_or(group.guard.audit_row));
         times.push(user.updated_at.millis());
         bodies.push(user.to_json());
     }
@@ -156,6 +172,7 @@ pub(super) async fn write(
                     bodies[0],
                     until_millis,
                     timeline.name,
+                    newest[0],
                     events.seqs[0],
                     *row,
                     events.organisations[0],
@@ -177,6 +194,7 @@ pub(super) async fn write(
                     bodies,
                     until_millis,
                     timeline.name,
+                    newest,
                     events.subjects,
                     events.seqs,
                     events.rows,
@@ -199,6 +217,7 @@ pub(super) async fn write(
                     bodies,
                     until_millis,
                     timeline.name,
+                    newest,
                     events.subjects,
                     events.seqs,
                     events.rows,
@@ -292,15 +311,16 @@ impl Statements {
                  SELECT set_config('lock_timeout', '{LOCK_MILLIS}', true) <> '' AND {NOW_MILLIS} < $5
                      AND {timeline} = $6 AS holds
              ), changed AS (
-                 UPDATE users SET version = users.version + 1, updated_at = incoming.updated_at, body = incoming.body
-                 FROM unnest($1::uuid[], $2::int8[], $3::int8[], $4::bytea[])
-                     AS incoming (id, version, updated_at, body)
+                 UPDATE users SET version = users.version + 1, audit_row = incoming.audit_row,
+                     updated_at = incoming.updated_at, body = incoming.body
+                 FROM unnest($1::uuid[], $2::int8[], $3::int8[], $4::bytea[], $7::int8[])
+                     AS incoming (id, version, updated_at, body, audit_row)
                  WHERE users.id = incoming.id AND users.version = incoming.version AND (SELECT holds FROM guard)
                  RETURNING users.id
              ), recorded AS (
                  INSERT INTO audit (subject, seq, \"row\", organisation, at, action, hash, body)
-                 SELECT events.* FROM unnest($7::uuid[], $8::int8[], $9::int8[], $10::uuid[], $11::int8[], $12::text[],
-                     $13::bytea[], $14::bytea[]) AS events (subject, seq, \"row\", organisation, at, action, hash, body)
+                 SELECT events.* FROM unnest($8::uuid[], $9::int8[], $10::int8[], $11::uuid[], $12::int8[], $13::text[],
+                     $14::bytea[], $15::bytea[]) AS events (subject, seq, \"row\", organisation, at, action, hash, body)
                  JOIN changed ON changed.id = events.subject
              )"
         );
@@ -312,33 +332,33 @@ impl Statements {
                      created_at, expires_at, created_at, body
                  FROM {} JOIN changed ON changed.id = parcels.owner
              )",
-            Parcels::unnested(15)
+            Parcels::unnested(16)
         );
         Self {
             timeline,
-            load: format!("SELECT id, version, body, {timeline} FROM users WHERE id = ANY($1)"),
+            load: format!("SELECT id, version, audit_row, body, {timeline} FROM users WHERE id = ANY($1)"),
             write_one: format!(
                 "WITH changed AS (
-                     UPDATE users SET version = version + 1, updated_at = $3, body = $4
+                     UPDATE users SET version = version + 1, audit_row = $7, updated_at = $3, body = $4
                      WHERE id = $1 AND version = $2 AND set_config('lock_timeout', '{LOCK_MILLIS}', true) <> ''
                          AND {NOW_MILLIS} < $5 AND {timeline} = $6
                      RETURNING id
                  ), recorded AS (
                      INSERT INTO audit (subject, seq, \"row\", organisation, at, action, hash, body)
-                     SELECT id, $7, $8, $9, $10, $11, $12, $13 FROM changed
+                     SELECT id, $8, $9, $10, $11, $12, $13, $14 FROM changed
                  )
                  SELECT id FROM changed"
             ),
             write: format!("{changed} SELECT id FROM changed"),
             write_and_post: format!("{changed}{posted} SELECT id FROM changed"),
             rewrite: format!(
-                "UPDATE users SET version = version + 1, updated_at = $4, body = $5, username_key = $6, email_key = $7,
+                "UPDATE users SET version = version + 1, audit_row = $14, updated_at = $4, body = $5, username_key = $6, email_key = $7,
                      given_key = $8, family_key = $9, role = $10, is_active = $11, mfa_enabled = $12, locked_methods = $13
                  WHERE id = $1 AND version = $2 AND {} RETURNING version",
                 in_time(3)
             ),
             replace_organisation: format!(
-                "UPDATE organisations SET version = version + 1, body = $3 WHERE id = $1 AND version = $2 AND {}
+                "UPDATE organisations SET version = version + 1, audit_row = $5, body = $3 WHERE id = $1 AND version = $2 AND {}
                  RETURNING version",
                 in_time(4)
             ),

@@ -6,7 +6,7 @@ use super::{
     failure::Fault,
     lanes::{Reply, panicked},
     organisations, outbox,
-    shared::{self, Loaded},
+    shared::{self, Guard, Loaded},
     sql::{Argument, args, argument},
 };
 use crate::{
@@ -169,7 +169,7 @@ pub(super) async fn change<T>(
     decide: &Mutex<impl FnMut(&mut User) -> Result<T, Refusal>>,
 ) -> Result<Done<T>, Fault> {
     let id = find(lent, organisation, handle).await?.ok_or(Error::NotFound("user"))?;
-    let Loaded { version, columns, user } = lock(database, lent, id).await?.ok_or(Error::NotFound("user"))?;
+    let Loaded { guard, columns, user } = lock(database, lent, id).await?.ok_or(Error::NotFound("user"))?;
     let mut user = user?;
     if user.organisation != organisation || !shared::answers_to(&user, handle) {
         return Err(Fault::Overtaken);
@@ -179,7 +179,7 @@ pub(super) async fn change<T>(
     if user.is_unchanged() {
         return Ok(Done::of(outcome));
     }
-    let written = replace(database, lent, version, &columns, user).await?;
+    let written = replace(database, lent, guard, &columns, user).await?;
     Ok(written.with(outcome))
 }
 
@@ -197,7 +197,8 @@ async fn lock(database: &Database, lent: &Lent, id: UserId) -> Result<Option<Loa
         mfa_enabled: row.try_get(8)?,
         locked_methods: small(row.try_get(9)?),
     };
-    Ok(Some(Loaded { version: row.try_get(0)?, columns, user: User::from_json(row.try_get(1)?) }))
+    let guard = Guard { version: row.try_get(0)?, audit_row: row.try_get(10)? };
+    Ok(Some(Loaded { guard, columns, user: User::from_json(row.try_get(1)?) }))
 }
 
 fn small(value: i16) -> u8 {
@@ -206,23 +207,26 @@ fn small(value: i16) -> u8 {
 
 const LOCK: &str =
     "SELECT version, body, username_key, email_key, given_key, family_key, role, is_active, mfa_enabled,
-        locked_methods
+        locked_methods, audit_row
     FROM users WHERE id = $1 FOR UPDATE";
 
 /// Commits a changed document with its events and messages.
 async fn replace(
     database: &Database,
     lent: &Lent,
-    version: i64,
+    guard: Guard,
     before: &IndexColumns,
     mut user: User,
 ) -> Result<Done<()>, Fault> {
     let records = user.take_records();
     let messages = outbox::check(lent, user.take_parcels(), user.take_withdrawals()).await?;
-    let numbers = database.numbers(records.len())?;
+    let numbers = database.numbers(records.len(), guard.audit_row)?;
+    let newest = numbers.rows.last().copied().unwrap_or(guard.audit_row);
     let columns = IndexColumns::of(&user);
 
-    let replaced = rewrite(database, lent, version, &columns, &user, numbers.until_millis).await?;
+    let replaced =
+        rewrite(database, lent, Guard { audit_row: newest, ..guard }, &columns, &user, numbers.until_millis)
+            .await?;
     if !replaced {
         return Err(Fault::Overtaken);
     }
@@ -239,7 +243,7 @@ async fn replace(
 async fn rewrite(
     database: &Database,
     lent: &Lent,
-    version: i64,
+    guard: Guard,
     columns: &IndexColumns,
     user: &User,
     until_millis: i64,
@@ -249,7 +253,7 @@ async fn rewrite(
             &database.statements().rewrite,
             args![
                 user.id.uuid(),
-                version,
+                guard.version,
                 until_millis,
                 user.updated_at.millis(),
                 user.to_json(),
@@ -261,6 +265,7 @@ async fn rewrite(
                 columns.is_active,
                 columns.mfa_enabled,
                 i16::from(columns.locked_methods),
+                guard.audit_row,
             ],
         )
         .await?
@@ -269,8 +274,8 @@ async fn rewrite(
 
 /// Does what somebody would who decided on the version before; true if that went through. For the self-test.
 pub(super) async fn rewrite_stale(database: &Database, lent: &Lent, id: UserId) -> Result<bool, Fault> {
-    let Loaded { version, columns, user } = lock(database, lent, id).await?.ok_or(Error::NotFound("user"))?;
-    rewrite(database, lent, version - 1, &columns, &user?, i64::MAX).await
+    let Loaded { guard, columns, user } = lock(database, lent, id).await?.ok_or(Error::NotFound("user"))?;
+    rewrite(database, lent, Guard { version: guard.version - 1, ..guard }, &columns, &user?, i64::MAX).await
 }
 
 /// Takes the names a person has now, and gives back those they had.
@@ -341,10 +346,10 @@ pub(super) async fn create(
     }
     let records = user.take_records();
     let messages = outbox::check(lent, user.take_parcels(), user.take_withdrawals()).await?;
-    let numbers = database.numbers(records.len() + 1)?;
+    let numbers = database.numbers(records.len() + 1, 0)?;
     let (place, rows) = numbers.rows.split_first().ok_or(Fault::Overtaken)?;
 
-    insert(lent, &user, *place).await?;
+    insert(lent, &user, *place, rows.last().copied().unwrap_or(*place)).await?;
     audit::append(lent, &records, rows).await?;
     let mut effects = messages.post(lent).await?;
     organisations::count(lent, organisation, 1).await?;
@@ -354,7 +359,7 @@ pub(super) async fn create(
     Ok(Done { outcome: user, proof, effects })
 }
 
-async fn insert(lent: &Lent, user: &User, place: i64) -> Result<(), Fault> {
+async fn insert(lent: &Lent, user: &User, place: i64, audit_row: i64) -> Result<(), Fault> {
     let columns = IndexColumns::of(user);
     let (organisation, id) = (user.organisation.uuid(), user.id.uuid());
     let number = i64::try_from(user.number).unwrap_or(i64::MAX);
@@ -381,6 +386,7 @@ async fn insert(lent: &Lent, user: &User, place: i64) -> Result<(), Fault> {
                 place,
                 user.updated_at.millis(),
                 user.to_json(),
+                audit_row,
             ],
         )
         .await?;
@@ -388,8 +394,8 @@ async fn insert(lent: &Lent, user: &User, place: i64) -> Result<(), Fault> {
 }
 
 const INSERT: &str = "INSERT INTO users (id, organisation, number, username_key, email_key, given_key, family_key, role,
-        is_active, mfa_enabled, locked_methods, place, version, updated_at, body)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 1, $13, $14) ON CONFLICT DO NOTHING RETURNING id";
+        is_active, mfa_enabled, locked_methods, place, version, audit_row, updated_at, body)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 1, $15, $13, $14) ON CONFLICT DO NOTHING RETURNING id";
 
 async fn remove(
     database: &Database,
@@ -405,7 +411,7 @@ async fn remove(
     let mut from = from.filter(|_| user.organisation == organisation).ok_or(Error::NotFound("user"))?;
     run(dismiss, |dismiss| dismiss(&mut from.organisation, &user))?;
 
-    let deleted = lent.row(DELETE, args![id.uuid(), loaded.version]).await?;
+    let deleted = lent.row(DELETE, args![id.uuid(), loaded.guard.version]).await?;
     deleted.ok_or(Fault::Overtaken)?;
     lent.run(
         "DELETE FROM names WHERE organisation = $1 AND holder = $2 AND kind <> 4",

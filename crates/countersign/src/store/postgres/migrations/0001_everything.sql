@@ -21,6 +21,8 @@ CREATE TABLE users (
     -- The order in which people were created.
     place          bigint   NOT NULL,
     version        bigint   NOT NULL,
+    -- The number of the newest of the person's audit rows: the next one gets a higher one, whichever node writes it.
+    audit_row      bigint   NOT NULL,
     updated_at     bigint   NOT NULL,
     body           bytea    NOT NULL
 ) WITH (fillfactor = 70, toast_tuple_target = 8160);
@@ -48,11 +50,12 @@ CREATE TABLE names (
 );
 
 CREATE TABLE organisations (
-    id      uuid   NOT NULL PRIMARY KEY,
-    place   bigint NOT NULL,
-    version bigint NOT NULL,
-    people  bigint NOT NULL DEFAULT 0,
-    body    bytea  NOT NULL
+    id        uuid   NOT NULL PRIMARY KEY,
+    place     bigint NOT NULL,
+    version   bigint NOT NULL,
+    audit_row bigint NOT NULL,
+    people    bigint NOT NULL DEFAULT 0,
+    body      bytea  NOT NULL
 ) WITH (fillfactor = 50);
 
 CREATE INDEX organisations_place ON organisations (place);
