@@ -32,7 +32,9 @@ impl User {
 
 #[cfg(test)]
 mod tests {
-    use crate::{attempt::Target, challenge::Recipient, testing::Person, verify::Verdict};
+    use crate::{
+        attempt::Target, challenge::Recipient, destination::Channel, testing::Person, verify::Verdict,
+    };
 
     #[test]
     fn a_code_from_before_a_fail_over_is_refused_and_later_ones_are_not() {
@@ -50,7 +52,8 @@ mod tests {
 
     #[test]
     fn a_code_sent_before_a_fail_over_is_refused_and_one_sent_later_is_not() {
-        let (mut person, factor) = crate::challenge::tests::with_sms();
+        let mut person = Person::new();
+        let factor = person.sent_factor(50, Channel::Sms, "+4915112345678");
         let (_, before) = person.challenge(Recipient::Factor(factor)).expect("challenge");
 
         person.user.refuse_codes_before(person.now, 1);
