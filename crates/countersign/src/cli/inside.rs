@@ -23,7 +23,10 @@ use crate::{
         audit::{self, Report},
         setup,
     },
-    store::Store,
+    store::{
+        Store,
+        postgres::{self, Postgres},
+    },
     telemetry,
 };
 use countersign_core::{Refusal, Secret};
@@ -95,6 +98,21 @@ pub(super) async fn migrate(installation: &Installation) -> Result<Vec<&'static 
 pub(super) async fn prove(args: &conformance::Args, tell: conformance::Tell<'_>) -> Result<(), Failure> {
     let settings = configuration(&Installation { config: args.config.clone(), data: None })?.store;
     conformance::prove(settings, args, tell).await
+}
+
+/// The statements that spread the tables over the nodes of Citus.
+pub(super) const CITUS: &str = postgres::CITUS;
+
+/// Runs the statements that spread the tables over the nodes of Citus.
+pub(super) async fn distribute(installation: &Installation) -> Result<(), Failure> {
+    let config = configuration(installation)?;
+    if !config.store.is_remote() {
+        return Err(
+            Failure::usage("no database is named").hint("set store.url to that of Citus' coordinator")
+        );
+    }
+    existing(&config).await?;
+    Ok(Postgres::distribute(&config.store).await?)
 }
 
 /// Follows every audit chain of an installation.

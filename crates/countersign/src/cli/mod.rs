@@ -162,7 +162,10 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Login(args) => login::run(args).await,
         Command::Delivery(args) => delivery::run(args).await,
         Command::Audit(args) => audit::run(args, inside::verify_audit).await,
-        Command::Store(args) => store::run(args, inside::migrate, inside::prove).await,
+        Command::Store(args) => {
+            let distribute = (inside::CITUS, inside::distribute);
+            store::run(args, inside::migrate, inside::prove, distribute).await
+        }
         Command::Config(args) => config::run(args, inside::default_config).await,
         Command::Openapi(args) => openapi::run(args, inside::describe_api).await,
         Command::Completions(args) => completions::run(&args),

@@ -1,5 +1,6 @@
 //! `countersign store …`: the database.
 
+pub(super) mod citus;
 pub(super) mod conformance;
 mod migrate;
 
@@ -19,6 +20,8 @@ pub(super) enum Command {
     Migrate(migrate::Args),
     /// Find out whether a database of yours keeps what the store promises
     Conformance(conformance::Args),
+    /// Spread the tables over the nodes of a Citus cluster
+    Citus(citus::Args),
 }
 
 impl Command {
@@ -28,14 +31,16 @@ impl Command {
     }
 }
 
-/// Runs the command with what it needs of the server: `migrate` or `prove`.
+/// Runs the command with what it needs of the server: `migrate`, `prove`, or `distribute` with its statements.
 pub(super) async fn run(
     args: Args,
     migrate: impl AsyncFnOnce(&Installation) -> Result<Vec<&'static str>, Failure>,
     prove: impl AsyncFnOnce(&conformance::Args, Tell<'_>) -> Result<(), Failure>,
+    (statements, distribute): (&str, impl AsyncFnOnce(&Installation) -> Result<(), Failure>),
 ) -> Result<(), Failure> {
     match args.command {
         Command::Migrate(args) => migrate::run(args, migrate).await,
         Command::Conformance(args) => conformance::run(args, prove).await,
+        Command::Citus(args) => citus::run(args, statements, distribute).await,
     }
 }

@@ -98,6 +98,21 @@ impl Postgres {
         schema::migrate(&database).await.map_err(opening)
     }
 
+    /// Spreads the tables over the nodes of Citus.
+    pub async fn distribute(settings: &Data) -> Result<()> {
+        let database = Self::prepare(settings)?;
+        let distributed = database.commit(|lent| async move {
+            lent.batch_execute(CITUS).await?;
+            Ok(database::Done::of(()))
+        });
+        distributed.await.map_err(|error| match error {
+            Error::Store(cause) if cause.contains("create_distributed_table") => {
+                Error::Store(format!("{cause}; make Citus known there first: CREATE EXTENSION citus"))
+            }
+            other => opening(other),
+        })
+    }
+
     /// Tells whether a database has a store. Opening would make one.
     pub async fn exists(settings: &Data) -> Result<bool> {
         schema::is_present(&Self::prepare(settings)?).await.map_err(opening)
@@ -156,10 +171,5 @@ fn opening(error: Error) -> Error {
     }
 }
 
-/// The statements that distribute the tables over the nodes of Citus.
-pub use citus::STATEMENTS as CITUS;
-
-mod citus {
-    /// Each table by the key that its primary key begins with; what is small is everywhere.
-    pub const STATEMENTS: &str = include_str!("citus.sql");
-}
+/// The statements that spread the tables over the nodes of Citus: each by the key that its primary key begins with.
+pub const CITUS: &str = include_str!("citus.sql");
