@@ -58,7 +58,7 @@ const WAITING: usize = 4096;
 pub(super) struct Database {
     pool: Pool,
     /// Room for those who wait; closed when the store is.
-    room: Semaphore,
+    room: Arc<Semaphore>,
     /// What is kept in memory.
     pub(super) memory: Memory,
     /// The numbers of audit rows.
@@ -110,7 +110,7 @@ impl Database {
         .map_err(|error| Error::Store(format!("prepare connections: {error}")))?;
         Ok(Self {
             pool,
-            room: Semaphore::new(WAITING),
+            room: Arc::new(Semaphore::new(WAITING)),
             memory,
             order: Order::default(),
             cluster: Cluster::default(),
@@ -152,8 +152,12 @@ impl Database {
         self: &Arc<Self>,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        let Ok(_room) = self.room.try_acquire() else { return Err(Error::Busy) };
-        let task = tokio::spawn(work);
+        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else { return Err(Error::Busy) };
+        let task = tokio::spawn(async move {
+            let outcome = work.await;
+            drop(room);
+            outcome
+        });
         task.await.unwrap_or_else(|error| Err(Error::Internal(format!("use database: {error}"))))
     }
 
@@ -225,9 +229,6 @@ impl Database {
 
     /// Lends a connection to the primary.
     pub(super) async fn lend(&self, until: Instant) -> Result<Lent, Fault> {
-        if self.room.is_closed() {
-            return Err(Fault::Final(Error::Busy));
-        }
         let waits = Timeouts {
             wait: Some(until.saturating_duration_since(Instant::now())),
             create: Some(CONNECT),

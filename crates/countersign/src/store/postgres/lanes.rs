@@ -306,6 +306,9 @@ impl Lane {
             let changed = shared::write(&self.database, &lent, &batch.groups(), numbers.until_millis).await?;
             self.database.counters.note(changed.len(), begun);
             self.database.memory.apply(batch.posted(&changed));
+            if changed.is_empty() && batch.has_answers() {
+                settle(&lent).await?;
+            }
             batch.answer(&changed, jobs);
         } else if batch.has_answers() {
             settle(&lent).await?;
