@@ -6,7 +6,7 @@
 use super::{
     address::Address,
     cluster::Cluster,
-    failure::Fault,
+    failure::{Fault, with_advice},
     hosts::{CONNECT, Hosts},
     order::Order,
     shared::Statements,
@@ -382,7 +382,7 @@ impl Patience {
         match fault {
             Fault::Final(error) => Err(error),
             Fault::Overtaken if is_over => Err(Error::Busy),
-            Fault::Passing(cause) if is_over => Err(Error::Unreachable(cause)),
+            Fault::Passing(cause) if is_over => Err(Error::Unreachable(with_advice(cause))),
             Fault::Overtaken | Fault::Passing(_) => {
                 sleep(pause).await;
                 Ok(())

@@ -98,10 +98,10 @@ fn advise(state: &SqlState) -> Option<&'static str> {
         SqlState::UNDEFINED_TABLE | SqlState::UNDEFINED_COLUMN => {
             "the schema is not this version's; run countersign store migrate"
         }
-        SqlState::DISK_FULL => "free space where PostgreSQL keeps its data",
-        SqlState::TOO_MANY_CONNECTIONS => {
-            "raise max_connections there, lower store.connections here, or put pgbouncer between"
+        SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::DUPLICATE_PSTATEMENT => {
+            "behind a pooler in transaction mode, set store.prepared_statements to false"
         }
+        SqlState::DISK_FULL => "free space where PostgreSQL keeps its data",
         _ => return None,
     })
 }
@@ -129,6 +129,12 @@ fn advise_connection(found: &str) -> Option<&'static str> {
         return Some(
             "switch TLS on there, or say sslmode=disable in store.url if nobody can listen in between",
         );
+    }
+    if ["too many clients", "remaining connection slots", "no more connections", "too many connections"]
+        .into_iter()
+        .any(says)
+    {
+        return Some("raise max_connections there, lower store.connections here, or put pgbouncer between");
     }
     if says("does not allow writes") {
         return Some("it is a standby; name the primary in store.url, or all hosts of the cluster");

@@ -165,7 +165,7 @@ impl Drop for Postgres {
 /// Says that what went wrong went wrong at the start.
 fn opening(error: Error) -> Error {
     match error {
-        Error::Unreachable(cause) => Error::Store(format!("open database: {}", failure::with_advice(cause))),
+        Error::Unreachable(cause) => Error::Store(format!("open database: {cause}")),
         Error::Store(cause) => Error::Store(cause.replace("use database: ", "open database: ")),
         other => other,
     }
