@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     keys::{Keys, MASTER_KEY_FILE, MasterKey},
     service::{passwords::Passwords, tokens::Tokens},
-    store::{CLOCK_TOLERANCE, Store, sqlite::Sqlite},
+    store::{CLOCK_TOLERANCE, Store, conformance::TRIAL_MARK, sqlite::Sqlite},
     telemetry::Metrics,
 };
 use countersign_core::{
@@ -69,6 +69,7 @@ impl App {
         let data = config.store.directory.clone();
         refuse_lost_database(&config)?;
         let store = Store::open(&config.store).await?;
+        refuse_trial(&store).await?;
         let now = clock.now();
         let keys = open_keys(&store, config.keys.master_key_file.as_deref(), &data, now).await?;
         store.self_test(now).await?;
@@ -203,6 +204,17 @@ fn refuse_lost_database(config: &Config) -> Result<()> {
          {MASTER_KEY_FILE} away to begin anew",
         data.display()
     )))
+}
+
+/// Refuses a database in which checks were cut short: the next run would clear it, whatever had come into it by then.
+async fn refuse_trial(store: &Store) -> Result<()> {
+    if store.meta(TRIAL_MARK).await?.is_none() {
+        return Ok(());
+    }
+    Err(Error::Store(
+        "open database: store conformance runs on it, or was cut short; run it to its end there, or take another database"
+            .into(),
+    ))
 }
 
 /// Opens the keys, or makes them where there is nothing yet. A database without its key, or a key without its

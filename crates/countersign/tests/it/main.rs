@@ -20,6 +20,8 @@ mod organisations;
 mod outbound;
 mod peers;
 mod permissions;
+#[path = "../support/postgres.rs"]
+mod postgres;
 mod secrets;
 mod setup;
 mod sign_in;

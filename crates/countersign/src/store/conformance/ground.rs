@@ -2,6 +2,7 @@
 
 use super::{
     Engine,
+    postgres::{OnPostgres, Trial},
     sqlite::{Folder, OnSqlite},
 };
 use crate::{config::Data, error::Result, store::Store};
@@ -11,11 +12,16 @@ use countersign_core::{DeliveryId, UserId};
 pub enum Ground {
     /// A folder for the embedded engine.
     Sqlite(Folder),
+    /// A database in PostgreSQL, or in what speaks like it.
+    Postgres(Trial),
 }
 
 impl Ground {
     /// Takes a database that holds nothing, or what checks left in it. Any other is refused, and nothing in it changed.
     pub async fn take(settings: &Data) -> Result<Self> {
+        if settings.is_remote() {
+            return Trial::take(settings).await.map(Self::Postgres);
+        }
         Folder::take(&settings.directory).map(Self::Sqlite)
     }
 
@@ -26,6 +32,7 @@ impl Ground {
                 folder.clear()?;
                 folder.engine().map(OnGround::Sqlite)
             }
+            Self::Postgres(trial) => trial.engine().await.map(OnGround::Postgres),
         }
     }
 
@@ -33,6 +40,7 @@ impl Ground {
     pub async fn leave(self) -> Result<()> {
         match self {
             Self::Sqlite(folder) => folder.clear(),
+            Self::Postgres(trial) => trial.leave().await,
         }
     }
 }
@@ -41,6 +49,8 @@ impl Ground {
 pub enum OnGround {
     /// The embedded engine.
     Sqlite(OnSqlite),
+    /// PostgreSQL.
+    Postgres(OnPostgres),
 }
 
 /// Does something with whichever engine this is.
@@ -48,6 +58,7 @@ macro_rules! engine {
     ($on:expr, $engine:ident => $operation:expr) => {
         match $on {
             Self::Sqlite($engine) => $operation,
+            Self::Postgres($engine) => $operation,
         }
     };
 }
@@ -60,6 +71,7 @@ impl Engine for OnGround {
     async fn reopen(self) -> Self {
         match self {
             Self::Sqlite(engine) => Self::Sqlite(engine.reopen().await),
+            Self::Postgres(engine) => Self::Postgres(engine.reopen().await),
         }
     }
 

@@ -8,6 +8,7 @@ mod ground;
 mod list;
 mod operations;
 mod outbox;
+pub mod postgres;
 mod race;
 pub mod scene;
 pub mod sqlite;
@@ -17,6 +18,9 @@ pub use ground::{Ground, OnGround};
 use super::Store;
 use countersign_core::{DeliveryId, UserId};
 use std::{future::Future, pin::Pin};
+
+/// What `meta` holds while a database is for checks alone. No server starts on it.
+pub const TRIAL_MARK: &str = "conformance";
 
 /// An engine on a database that holds what a check put there, and nothing else.
 pub trait Engine: Sized {

@@ -73,7 +73,7 @@ fn is_passing(state: &SqlState) -> bool {
 }
 
 /// Says what failed while doing something, and what to do about it.
-pub(super) fn explain(doing: &str, error: &tokio_postgres::Error) -> Error {
+pub(in crate::store) fn explain(doing: &str, error: &tokio_postgres::Error) -> Error {
     let found = text(error);
     let advice = error.code().and_then(advise).or_else(|| advise_connection(&found));
     Error::Store(match advice {

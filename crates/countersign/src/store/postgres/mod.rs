@@ -31,20 +31,26 @@ mod shared;
 mod sql;
 mod users;
 
+pub(super) use failure::explain;
+
 use crate::{
     config::Data,
     error::{Error, Result},
     store::{Gauges, memory::Memory},
 };
+use address::Address;
 use countersign_core::Channel;
 use database::Database;
+use deadpool_postgres::Connect;
 use handles::Handles;
+use hosts::Hosts;
 use lanes::Lanes;
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 use tokio::task::JoinHandle;
+use tokio_postgres::Client;
 
 /// How old what is known of an organisation may be: after so long its policy and its clients are read again.
 const ORGANISATIONS_LAST: Duration = Duration::from_secs(1);
@@ -160,6 +166,13 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         self.beating.abort();
     }
+}
+
+/// Connects to the primary past any store, for who looks at what one left, or spoils it.
+pub(super) async fn connect(settings: &Data) -> Result<Client> {
+    let hosts = Hosts::new(Address::of(settings)?);
+    let connected = hosts.connect(&tokio_postgres::Config::new()).await;
+    connected.map(|(client, _)| client).map_err(|error| explain("open database", &error))
 }
 
 /// Says that what went wrong went wrong at the start.

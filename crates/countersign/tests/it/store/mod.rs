@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod ground;
 mod model;
 mod outbox_model;
+mod postgres;
 mod sqlite;
 
 use countersign::store::conformance::{self, Engine};

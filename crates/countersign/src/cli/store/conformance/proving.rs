@@ -3,7 +3,7 @@
 use super::{Args, Outcome, Tell};
 use crate::{
     cli::failure::Failure,
-    config::Data,
+    config::{Data, secret::Given},
     error::Error,
     store::conformance::{Check, Ground, OnGround, checks},
 };
@@ -22,7 +22,12 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// Runs the checks that are asked for on the database of `--url`, else of the settings, and tells of each when it ends.
 pub(in crate::cli) async fn prove(settings: Data, args: &Args, tell: Tell<'_>) -> Result<(), Failure> {
     let checks = chosen(&args.only)?;
-    let ground = Ground::take(&named(settings, args.url.as_deref())?).await.map_err(not_ours)?;
+    let mut settings = named(settings, args.url.as_deref())?;
+    if let Some(password) = std::env::var("PGPASSWORD").ok().filter(|_| args.url.is_some()) {
+        settings.password = Some(Given::new(&password));
+        settings.password_file = None;
+    }
+    let ground = Ground::take(&settings).await.map_err(not_ours)?;
     let panics = Panics::keep();
     for check in checks {
         let begun = Instant::now();
@@ -45,22 +50,31 @@ fn chosen(names: &[String]) -> Result<Vec<Check<OnGround>>, Failure> {
     Ok(checks)
 }
 
-/// Returns the settings of the database that is meant.
-fn named(mut settings: Data, url: Option<&str>) -> Result<Data, Failure> {
+/// Returns the settings of the database that is meant: those there are, with another place if a URL names one.
+fn named(settings: Data, url: Option<&str>) -> Result<Data, Failure> {
     const FORMS: &str = "postgres://USER@HOST/DATABASE or sqlite:DIRECTORY";
     let Some(url) = url else {
-        return Err(Failure::usage(format!("no database is named: give --url {FORMS}")));
+        // The data directory is nobody's trial.
+        return if settings.is_remote() {
+            Ok(settings)
+        } else {
+            Err(Failure::usage(format!("no database is named: give --url {FORMS}")))
+        };
     };
     if has_password(url) {
         return Err(Failure::usage("everybody on this machine can read a password on the command line").hint(
             "leave it out of --url and set PGPASSWORD, or name the database in store.url_file or COUNTERSIGN__STORE__URL",
         ));
     }
-    let Some(directory) = url.strip_prefix("sqlite:").filter(|directory| !directory.is_empty()) else {
-        return Err(Failure::usage(format!("--url: expected {FORMS}")));
-    };
-    settings.directory = directory.into();
-    Ok(settings)
+    match url.split_once(':') {
+        Some(("sqlite", directory)) if !directory.is_empty() => {
+            Ok(Data { directory: directory.into(), url: None, url_file: None, ..settings })
+        }
+        Some(("postgres" | "postgresql", _)) => {
+            Ok(Data { url: Some(Given::new(url)), url_file: None, ..settings })
+        }
+        _ => Err(Failure::usage(format!("--url: expected {FORMS}"))),
+    }
 }
 
 /// Tells whether a URL names a password, before the host or among the parameters.
@@ -157,9 +171,14 @@ mod tests {
 
     #[test]
     fn a_database_is_named() {
-        let folder = named(Data::default(), Some("sqlite:/tmp/trial")).expect("a folder");
+        let ours = Data { url_file: Some("url".into()), sharded: true, ..Data::default() };
+        let folder = named(ours.clone(), Some("sqlite:/tmp/trial")).expect("a folder");
+        let server = named(ours.clone(), Some("postgres://ada@db/trial")).expect("a server");
 
-        assert_eq!(folder.directory, std::path::Path::new("/tmp/trial"));
+        assert!(!folder.is_remote() && folder.directory == std::path::Path::new("/tmp/trial"));
+        assert_eq!(server.url, Some(Given::new("postgres://ada@db/trial")));
+        assert!(server.url_file.is_none() && server.sharded, "how it is used is as configured");
+        assert_eq!(named(ours.clone(), None), Ok(ours));
         for wrong in [None, Some("sqlite:"), Some("mysql://db/mfa"), Some("trial")] {
             assert_eq!(named(Data::default(), wrong).map_err(|failure| failure.exit), Err(Exit::Usage));
         }
