@@ -1,5 +1,6 @@
 //! A whole application for one test: real store, real keys, real router, and a clock the test moves.
 
+use crate::postgres::Database;
 use axum::{Router, body::Body};
 use countersign::{
     app::App,
@@ -7,6 +8,7 @@ use countersign::{
     config::{
         Config,
         delivery::{Environment, Provider, development::Log},
+        secret::Given,
     },
     http::{SharedApp, Web, router},
     service::setup,
@@ -56,7 +58,12 @@ pub(crate) struct TestApp {
     pub(crate) client_secret: String,
     drawn: AtomicU64,
     directory: Option<TempDir>,
+    /// Dropped, and dropped there, last.
+    _database: Option<Database>,
 }
+
+/// With the value `postgres`, every application of a test has a database there instead of a file.
+const STORE_VARIABLE: &str = "COUNTERSIGN_TEST_STORE";
 
 /// A configuration for a test: its own directory, no limits, a provider for every channel.
 pub(crate) fn config(directory: &Path) -> Config {
@@ -88,6 +95,10 @@ impl TestApp {
     pub(crate) async fn start_with(adjust: impl FnOnce(&mut Config)) -> Self {
         let directory = tempfile::tempdir().expect("directory");
         let mut config = config(directory.path());
+        let database = std::env::var_os(STORE_VARIABLE).map(|_| Database::new());
+        if let Some(database) = &database {
+            config.store.url = Some(Given::new(&database.url()));
+        }
         adjust(&mut config);
         let clock = clock();
         let app = Arc::new(App::open(config, clock.clone()).await.expect("open"));
@@ -103,6 +114,7 @@ impl TestApp {
             drawn: AtomicU64::new(0),
             app,
             directory: Some(directory),
+            _database: database,
         }
     }
 
@@ -119,6 +131,7 @@ impl TestApp {
             client_secret: String::new(),
             drawn: AtomicU64::new(0),
             directory: None,
+            _database: None,
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod ground;
 mod model;
+mod nodes;
 mod outbox_model;
 mod postgres;
 mod sqlite;
