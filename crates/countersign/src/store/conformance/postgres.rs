@@ -73,7 +73,7 @@ impl Engine for OnPostgres {
     }
 }
 
-/// The tables that checks put something into.
+/// The tables that checks fill.
 const FILLED: [&str; 9] = [
     "audit",
     "checkpoints",
@@ -85,8 +85,10 @@ const FILLED: [&str; 9] = [
     "revoked",
     "users",
 ];
-/// Our other tables. What is in them is the store's own and stays there, but for what checks put into the first.
-const KEPT: [&str; 6] = ["meta", "decoy", "migrations", "nodes", "timelines", "turns"];
+/// The tables in which the store notes what it saw. After a fail-over it would refuse codes that checks expect it to accept.
+const NOTED: [&str; 2] = ["timelines", "turns"];
+/// Our other tables. What is in them stays, but for what checks put into the first.
+const KEPT: [&str; 4] = ["meta", "decoy", "migrations", "nodes"];
 
 /// A database for checks alone.
 pub struct Trial {
@@ -130,7 +132,7 @@ impl Trial {
         }
         // In one message, which is one transaction.
         let mut sql = format!("DELETE FROM meta WHERE name <> '{TRIAL_MARK}';");
-        sql.extend(FILLED.map(|table| format!("DELETE FROM {table};")));
+        sql.extend(FILLED.iter().chain(&NOTED).map(|table| format!("DELETE FROM {table};")));
         client.batch_execute(&sql).await.map_err(|error| postgres::explain("clear database", &error))?;
         Ok(client)
     }
@@ -139,7 +141,7 @@ impl Trial {
 /// Refuses a database that holds anything which is not of checks; tells whether it is marked as theirs.
 async fn check(client: &Client) -> Result<bool> {
     let tables = names(client, TABLES).await?;
-    let is_ours = |table: &str| FILLED.contains(&table) || KEPT.contains(&table);
+    let is_ours = |table: &str| [&FILLED[..], &NOTED, &KEPT].concat().contains(&table);
     if let Some(other) = tables.iter().find(|table| !is_ours(table)) {
         return Err(unfit(&format!("it has a table {other}")));
     }
@@ -150,16 +152,15 @@ async fn check(client: &Client) -> Result<bool> {
     if values.iter().any(|name| name == TRIAL_MARK) {
         return Ok(true);
     }
+    if let Some(value) = values.first() {
+        return Err(unfit(&format!("it is an installation's, and has its {value}")));
+    }
     for table in tables.iter().filter(|table| FILLED.contains(&table.as_str())) {
-        let found = rows(client, &format!("SELECT FROM {table} LIMIT 1"), &[]).await?;
-        if !found.is_empty() {
-            return Err(unfit(&format!("there are {table} in it")));
+        if !rows(client, &format!("SELECT FROM {table} LIMIT 1"), &[]).await?.is_empty() {
+            return Err(unfit(&format!("its table {table} is not empty")));
         }
     }
-    match values.first() {
-        None => Ok(false),
-        Some(value) => Err(unfit(&format!("it is an installation's and has its {value}"))),
-    }
+    Ok(false)
 }
 
 /// The tables that are there, but for those of extensions.

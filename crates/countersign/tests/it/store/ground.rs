@@ -19,8 +19,11 @@ fn settings(database: &Database) -> Data {
 async fn a_database_that_holds_anything_is_refused_and_left_as_it_is() {
     for (made, said) in [
         ("CREATE TABLE theirs (x int)", "it has a table theirs"),
-        ("INSERT INTO meta (name, value) VALUES ('keys', 'x')", "it is an installation's and has its keys"),
-        ("INSERT INTO destinations (key, last_at, sent) VALUES ('k', 1, '')", "there are destinations in it"),
+        ("INSERT INTO meta (name, value) VALUES ('keys', 'x')", "it is an installation's, and has its keys"),
+        (
+            "INSERT INTO destinations (key, last_at, sent) VALUES ('k', 1, '')",
+            "its table destinations is not empty",
+        ),
     ] {
         let database = Database::new();
         database.execute(made);
