@@ -2,6 +2,7 @@
 
 use crate::{
     installation::{Installation, finish, program},
+    postgres::Database,
     tools::text,
 };
 use serde_json::Value;
@@ -65,4 +66,40 @@ fn what_cannot_be_meant_is_refused() {
         assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {message}");
         assert!(message.contains(said) && !message.contains("hunter2"), "{arguments:?}: {message}");
     }
+}
+
+#[test]
+fn a_server_passes_behind_a_pool_too_and_is_left_empty() {
+    let database = Database::empty();
+
+    let direct = passes(&["--url", &database.url(), "--only", "race", "--only", "a_value_is_set_once"]);
+    let pooled = passes(&["--url", &database.pooled_url(), "--only", "outbox"]);
+
+    assert!(direct.len() > 10 && direct.iter().any(|item| item["check"] == "a_value_is_set_once"));
+    assert!(pooled.iter().all(|item| item["suite"] == "outbox"));
+    database.execute(
+        "DO $$ BEGIN ASSERT NOT EXISTS (SELECT FROM meta) AND NOT EXISTS (SELECT FROM audit); END $$",
+    );
+}
+
+#[test]
+fn a_database_that_forgets_is_found_out_and_the_other_checks_go_on() {
+    let database = Database::new();
+    database.execute(
+        "CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.body := OLD.body; RETURN NEW; END $$;
+         CREATE TRIGGER forget BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION forget()",
+    );
+
+    let names = ["--only", "one_totp_code_gets_one_success", "--only", "who_waits_is_rung"];
+    let output = conformance(&[&["--url", &database.url()][..], &names].concat());
+
+    assert_eq!(output.status.code(), Some(6));
+    let (printed, errors) = (text(&output.stdout), text(&output.stderr));
+    let failed = printed.lines().position(|line| line.starts_with('✗')).expect("a failure");
+    let said: Vec<&str> = printed.lines().skip(failed).collect();
+    assert!(said[0].ends_with("one_totp_code_gets_one_success"), "{printed}");
+    assert!(said[1].contains("panicked at") && said[1].contains("store/conformance"), "{printed}");
+    let last = printed.lines().last().unwrap_or_default();
+    assert!(last.starts_with('✓') && last.ends_with("who_waits_is_rung"), "{printed}");
+    assert!(errors.starts_with("error: 1 of 2 checks failed\nhint: "), "{errors}");
 }

@@ -14,6 +14,8 @@ mod keys;
 mod messages;
 mod namespace;
 mod phone;
+#[path = "../support/postgres.rs"]
+mod postgres;
 mod start;
 mod story;
 mod tls;
