@@ -8,16 +8,16 @@ use crate::{
     app::{App, Asker},
     error::{Error, Result},
     keys::{Keys, SigningKey},
-    store::{AuditFilter, AuditRow, AuditSpan, Checkpoint, Numbered, Page, Store},
+    store::{AuditFilter, AuditRow, AuditSpan, Checkpoint, ClaimedHead, Numbered, Page, Store},
 };
 use countersign_core::{
-    Action, OrganisationId, Timestamp,
+    Action, OrganisationId, Timestamp, UserId,
     event::{ChainHead, Event, Hash, Subject},
 };
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use uuid::Uuid;
 
 /// How many rows are read at a time.
@@ -80,12 +80,17 @@ impl Report {
 
 /// Reads the whole trail and holds it against hashes, documents and checkpoints.
 ///
-/// Memory grows with the number of people (about 100 bytes each), not with the number of events.
+/// Others may go on writing meanwhile: what is in the order of rows for good is read first, then the documents, then as much of
+/// the rest as those documents claim. Memory grows with the number of people (about 100 bytes each), not with the number of
+/// events.
 pub async fn verify(store: &Store, keys: &Keys) -> Result<Report> {
-    let mut proof = Proof { report: Report::default(), chains: HashMap::new(), roster: HashMap::new() };
+    let mut proof = Proof::default();
     let checkpoints = proof.read_checkpoints(store, keys.signing()).await?;
-    proof.read_rows(store, &checkpoints).await?;
+    let horizon = store.audit_horizon().await?;
+    let settled = proof.read_rows(store, &checkpoints, horizon).await?;
     proof.compare_documents(store).await?;
+    proof.read_claimed(store, settled).await?;
+    proof.compare_claims();
     proof.compare_roster();
     Ok(proof.report)
 }
@@ -162,12 +167,19 @@ fn open(checkpoint: &Checkpoint, key: &SigningKey) -> Result<Statement, String> 
 }
 
 /// The state of a verification.
+#[derive(Default)]
 struct Proof {
     report: Report,
     /// The head of each chain as far as it was read.
     chains: HashMap<Uuid, ChainHead>,
     /// Who was created and deleted, according to the organisations' chains.
     roster: HashMap<Uuid, Enrolled>,
+    /// What documents claim beyond what was read of their chains by then.
+    claims: HashMap<Uuid, ClaimedHead>,
+    /// People whose creation was not read by then.
+    newcomers: Vec<UserId>,
+    /// People who were deleted after the documents were read.
+    leavers: HashSet<Uuid>,
 }
 
 enum Enrolled {
@@ -205,12 +217,19 @@ impl Proof {
         }
     }
 
-    async fn read_rows(&mut self, store: &Store, checkpoints: &BTreeMap<i64, Statement>) -> Result<()> {
+    /// Reads the rows up to a number; returns that of the last one.
+    async fn read_rows(
+        &mut self,
+        store: &Store,
+        checkpoints: &BTreeMap<i64, Statement>,
+        horizon: i64,
+    ) -> Result<i64> {
         let mut digest = Hash::default();
         let mut checked = 0;
         let mut after = 0;
         loop {
-            let rows = store.audit_rows(after, ROWS).await?;
+            let mut rows = store.audit_rows(after, ROWS).await?;
+            rows.retain(|row| row.row <= horizon);
             let Some(newest) = rows.last() else { break };
             after = newest.row;
             for row in &rows {
@@ -232,7 +251,34 @@ impl Proof {
         if checked < checkpoints.len() {
             self.report.found(format!("{} checkpoints name rows that are gone", checkpoints.len() - checked));
         }
-        Ok(())
+        Ok(after)
+    }
+
+    /// Reads the rows after a number as far as documents claim them: these are all there, those after them need not be.
+    async fn read_claimed(&mut self, store: &Store, mut after: i64) -> Result<()> {
+        loop {
+            let rows = store.audit_rows(after, ROWS).await?;
+            let Some(newest) = rows.last() else { return Ok(()) };
+            after = newest.row;
+            for row in &rows {
+                if self.claims.get(&row.subject).is_some_and(|claimed| row.seq <= claimed.head.seq) {
+                    self.report.rows += 1;
+                    self.check_row(row);
+                } else {
+                    self.note_leaver(row);
+                }
+            }
+        }
+    }
+
+    fn note_leaver(&mut self, row: &AuditRow) {
+        let Ok(event) = serde_json::from_slice::<Event>(&row.body) else { return };
+        let user = event.details.get("user").and_then(serde_json::Value::as_str);
+        if let (Action::UserDeleted, Some(user)) =
+            (event.action, user.and_then(|id| Uuid::try_parse(id).ok()))
+        {
+            self.leavers.insert(user);
+        }
     }
 
     fn check_row(&mut self, row: &AuditRow) {
@@ -300,14 +346,8 @@ impl Proof {
     }
 
     fn compare_document(&mut self, subject: Subject, claimed: ChainHead) {
-        let read = self.chains.get(&subject.uuid()).copied().unwrap_or_default();
-        let name = match subject {
-            Subject::User(id) => format!("user {id}"),
-            Subject::Organisation(id) => format!("organisation {id}"),
-        };
-        if read != claimed {
-            let (has, says) = (read.seq, claimed.seq);
-            self.report.found(format!("{name}: the trail ends at event {has}, the document at event {says}"));
+        if self.read(subject) != claimed {
+            self.claims.insert(subject.uuid(), ClaimedHead { subject, head: claimed });
         }
         match (subject, self.roster.get_mut(&subject.uuid())) {
             (Subject::Organisation(_), _) => self.report.organisations += 1,
@@ -315,8 +355,33 @@ impl Proof {
                 self.report.people += 1;
                 *has_document = true;
             }
-            (Subject::User(_), _) => {
-                self.report.found(format!("{name}: the trail does not know of its creation"))
+            (Subject::User(id), _) => self.newcomers.push(id),
+        }
+    }
+
+    /// Returns the head of a chain as far as it was read.
+    fn read(&self, subject: Subject) -> ChainHead {
+        self.chains.get(&subject.uuid()).copied().unwrap_or_default()
+    }
+
+    /// Holds what was read meanwhile against what documents claimed.
+    fn compare_claims(&mut self) {
+        for ClaimedHead { subject, head } in std::mem::take(&mut self.claims).into_values() {
+            let read = self.read(subject);
+            if read != head {
+                let (has, says) = (read.seq, head.seq);
+                let name = named(subject);
+                self.report
+                    .found(format!("{name}: the trail ends at event {has}, the document at event {says}"));
+            }
+        }
+        for id in std::mem::take(&mut self.newcomers) {
+            if let Some(Enrolled::Present { has_document }) = self.roster.get_mut(&id.uuid()) {
+                self.report.people += 1;
+                *has_document = true;
+            } else {
+                let name = named(Subject::User(id));
+                self.report.found(format!("{name}: the trail does not know of its creation"));
             }
         }
     }
@@ -325,6 +390,7 @@ impl Proof {
         for (user, enrolled) in std::mem::take(&mut self.roster) {
             match enrolled {
                 Enrolled::Present { has_document: true } => {}
+                Enrolled::Present { has_document: false } if self.leavers.contains(&user) => {}
                 Enrolled::Present { has_document: false } => {
                     self.report.found(format!(
                         "user {user}: the document is gone, but no event says it was deleted"
@@ -339,6 +405,13 @@ impl Proof {
                 }
             }
         }
+    }
+}
+
+fn named(subject: Subject) -> String {
+    match subject {
+        Subject::User(id) => format!("user {id}"),
+        Subject::Organisation(id) => format!("organisation {id}"),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Learnt once a second. A node that has heard nothing for a while does not act on what it knew.
 
 use super::{
-    database::{Database, Lent},
+    database::{Database, Lent, Proof, committed},
     failure::Fault,
     order::{self, NODES},
     outbox,
@@ -19,6 +19,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::time::timeout;
+use tokio_postgres::Row;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
@@ -57,6 +58,9 @@ struct Known {
     registered: Option<(Instant, i16)>,
     process: Uuid,
     timeline: Arc<Timeline>,
+    /// The last sign of life and the last event of this node that are known to be durable, to look for after a fail-over.
+    last_beat: Option<i64>,
+    last_event: Option<Proof>,
 }
 
 /// A timeline of the database: a new one begins with each fail-over, and with a restored backup.
@@ -108,6 +112,22 @@ impl Cluster {
 
     fn is_registered(&self) -> bool {
         read(&self.known).registered.is_some_and(|(at, _)| at.elapsed() < REGISTRATION_LASTS)
+    }
+
+    /// Notes that this node is known among the others, as which number, and since when by the database's clock.
+    fn note_registration(&self, row: &Row) -> Result<(), Fault> {
+        let (number, beat) = (row.try_get(0)?, row.try_get(1)?);
+        let mut known = write(&self.known);
+        known.registered = Some((Instant::now(), number));
+        known.last_beat = Some(beat);
+        Ok(())
+    }
+
+    /// Notes an event that was committed.
+    pub(super) fn note_event(&self, proof: Option<Proof>) {
+        if proof.is_some() {
+            write(&self.known).last_event = proof;
+        }
     }
 
     /// Returns what a process is known by among the nodes.
@@ -246,10 +266,10 @@ impl Database {
 
     /// Notes that the database is on another timeline, and whether commits from before may be missing there.
     pub(super) async fn enter_timeline(&self, lent: &Lent, name: String) -> Result<(), Fault> {
-        let begun: i64 = lent.row(ENTER, args![name]).await?.ok_or(Fault::Overtaken)?.try_get(0)?;
-        let is_first = begun == 0;
-        let is_lossless = self.is_synchronous && self.is_replicated(lent).await?;
-        let timeline = Timeline { name, begun: (!is_first && !is_lossless).then_some(begun) };
+        let verdict = self.is_lossless(lent).await?;
+        let row = lent.row(ENTER, args![name, verdict]).await?.ok_or(Fault::Overtaken)?;
+        let (begun, is_lossless): (i64, bool) = (row.try_get(0)?, row.try_get(1)?);
+        let timeline = Timeline { name, begun: (begun != 0 && !is_lossless).then_some(begun) };
         let before = self.cluster.timeline();
         if !before.name.is_empty() && *before != timeline {
             let what = if is_lossless { "no commit was lost" } else { "codes from before it are refused" };
@@ -257,6 +277,22 @@ impl Database {
         }
         write(&self.cluster.known).timeline = Arc::new(timeline);
         Ok(())
+    }
+
+    /// Tells whether no commit was lost: commits wait for a standby, and what this node committed last is there. Who has not
+    /// been at work on the timeline before, or after a backup was restored, cannot say so.
+    async fn is_lossless(&self, lent: &Lent) -> Result<bool, Fault> {
+        let (last_beat, last_event) = {
+            let known = read(&self.cluster.known);
+            (known.last_beat, known.last_event)
+        };
+        let Some(last_beat) = last_beat.filter(|_| self.is_synchronous) else { return Ok(false) };
+        let sql = format!("SELECT {BEAT} FROM nodes WHERE process = $1");
+        let beat = lent.row(&sql, args![self.cluster.process()]).await?;
+        let beat: Option<i64> = beat.map(|row| row.try_get(0)).transpose()?;
+        let events: Vec<Proof> = last_event.into_iter().collect();
+        let has_events = committed(lent, &events).await?.len() == events.len();
+        Ok(beat.is_some_and(|beat| beat >= last_beat) && has_events && self.is_replicated(lent).await?)
     }
 
     /// Tells whether commits wait for a standby.
@@ -288,14 +324,12 @@ impl Database {
              ON CONFLICT (number) DO UPDATE SET process = excluded.process, version = excluded.version,
                  started_at = excluded.started_at, seen_at = excluded.seen_at
              WHERE nodes.seen_at <= {NODE_IS_GONE}
-             RETURNING number"
+             RETURNING number, {BEAT}"
         );
         for _ in 0..NODES {
             if let Some(row) = lent.row(&register, args![process, env!("CARGO_PKG_VERSION")]).await? {
-                let number = row.try_get(0)?;
-                self.order.set_node(number);
-                write(&self.cluster.known).registered = Some((Instant::now(), number));
-                return Ok(());
+                self.order.set_node(row.try_get(0)?);
+                return self.cluster.note_registration(&row);
             }
         }
         Err(Fault::Final(Error::Store(format!("join the cluster: {NODES} nodes are at work already"))))
@@ -303,12 +337,9 @@ impl Database {
 
     async fn stay_registered(&self, lent: &Lent) -> Result<(), Fault> {
         let process = self.cluster.process();
-        if let Some(row) = lent
-            .row("UPDATE nodes SET seen_at = now() WHERE process = $1 RETURNING number", args![process])
-            .await?
-        {
-            write(&self.cluster.known).registered = Some((Instant::now(), row.try_get(0)?));
-            return Ok(());
+        let stay = format!("UPDATE nodes SET seen_at = now() WHERE process = $1 RETURNING number, {BEAT}");
+        if let Some(row) = lent.row(&stay, args![process]).await? {
+            return self.cluster.note_registration(&row);
         }
         warn!("this node was away for so long that another one has its number; it takes a new one");
         self.register(lent).await
@@ -326,12 +357,15 @@ impl Database {
 }
 
 const ENTER: &str = "WITH entered AS (
-         INSERT INTO timelines (name, seen_at)
+         INSERT INTO timelines (name, seen_at, is_lossless)
          SELECT $1, CASE WHEN EXISTS (SELECT 1 FROM timelines)
-             THEN (extract(epoch FROM clock_timestamp()) * 1000)::bigint ELSE 0 END
-         ON CONFLICT (name) DO NOTHING RETURNING seen_at
+             THEN (extract(epoch FROM clock_timestamp()) * 1000)::bigint ELSE 0 END, $2
+         ON CONFLICT (name) DO NOTHING RETURNING seen_at, is_lossless
      )
-     SELECT seen_at FROM entered UNION ALL SELECT seen_at FROM timelines WHERE name = $1 LIMIT 1";
+     SELECT seen_at, is_lossless FROM entered
+     UNION ALL SELECT seen_at, is_lossless FROM timelines WHERE name = $1 LIMIT 1";
+/// A node's last sign of life, in microseconds of the database's clock.
+const BEAT: &str = "(extract(epoch FROM seen_at) * 1000000)::bigint";
 const REPLICATION: &str = "SELECT current_setting('synchronous_standby_names') <> ''
      AND current_setting('synchronous_commit') IN ('on', 'remote_apply')";
 

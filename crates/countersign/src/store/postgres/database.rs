@@ -214,6 +214,7 @@ impl Database {
             };
             let fault = match timeout_at(until + CONNECT, attempt).await.unwrap_or_else(|_| Err(overdue())) {
                 Ok(Attempt::Committed(done)) => {
+                    self.cluster.note_event(done.proof);
                     self.memory.apply(done.effects);
                     return Ok(done.outcome);
                 }

@@ -305,6 +305,7 @@ impl Lane {
             batch.is_sent = true;
             let changed = shared::write(&self.database, &lent, &batch.groups(), numbers.until_millis).await?;
             self.database.counters.note(changed.len(), begun);
+            self.database.cluster.note_event(batch.proof(&changed));
             self.database.memory.apply(batch.posted(&changed));
             if changed.is_empty() && batch.has_answers() {
                 settle(&lent).await?;
@@ -454,6 +455,12 @@ impl Batch {
     fn posted(&self, changed: &[UserId]) -> Vec<crate::store::memory::Effect> {
         let written = self.written.iter().filter(|written| changed.contains(&written.group.id()));
         written.flat_map(|written| written.group.posted()).collect()
+    }
+
+    /// Returns an event that was written.
+    fn proof(&self, changed: &[UserId]) -> Option<Proof> {
+        let written = self.written.iter().find(|written| changed.contains(&written.group.id()))?;
+        written.group.proof(0)
     }
 
     /// Answers those whose documents were written; the others are to be decided again.

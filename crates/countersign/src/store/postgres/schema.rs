@@ -36,12 +36,13 @@ pub(super) async fn migrate(database: &Arc<Database>) -> Result<Vec<&'static str
         .await
 }
 
-/// Tells which migrations a database still needs; `None` if it has none of our tables.
+/// Tells whether somebody made an installation in a database; tables alone are none.
 pub(super) async fn is_present(database: &Arc<Database>) -> Result<bool> {
     database
         .read(|lent| async move {
-            let row = lent.row("SELECT to_regclass('migrations') IS NOT NULL", args![]).await?;
-            Ok(row.ok_or(Fault::Overtaken)?.try_get(0)?)
+            let table = lent.row("SELECT to_regclass('meta') IS NOT NULL", args![]).await?;
+            let has_table: bool = table.ok_or(Fault::Overtaken)?.try_get(0)?;
+            Ok(has_table && lent.row("SELECT 1 FROM meta WHERE name = 'keys'", args![]).await?.is_some())
         })
         .await
 }

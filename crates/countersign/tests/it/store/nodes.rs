@@ -464,7 +464,8 @@ mod a_database_that_will_not_do {
         let ada = Person::create(&store, acme, "ada").await;
         let lock = |how: &str| {
             database.execute(&format!(
-                "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = {how}', current_database()); END $$;
+                "SET TRANSACTION READ WRITE;
+                 DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = {how}', current_database()); END $$;
                  SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                  WHERE datname = current_database() AND pid <> pg_backend_pid()"
             ));

@@ -185,7 +185,9 @@ CREATE TABLE turns (
 CREATE TABLE timelines (
     name    text   NOT NULL PRIMARY KEY,
     -- Milliseconds since 1970; 0 for the one the installation began on.
-    seen_at bigint NOT NULL
+    seen_at bigint NOT NULL,
+    -- Whether whoever saw it first found that no commit was lost on the way.
+    is_lossless boolean NOT NULL
 );
 
 -- The documents as SQL can read them, for reports.
