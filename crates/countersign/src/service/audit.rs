@@ -178,7 +178,8 @@ struct Proof {
     claims: HashMap<Uuid, ClaimedHead>,
     /// People whose creation was not read by then.
     newcomers: Vec<UserId>,
-    /// People who were deleted after the documents were read.
+    /// People who were created and deleted after their organisation's document was read.
+    joiners: HashSet<Uuid>,
     leavers: HashSet<Uuid>,
 }
 
@@ -265,19 +266,21 @@ impl Proof {
                     self.report.rows += 1;
                     self.check_row(row);
                 } else {
-                    self.note_leaver(row);
+                    self.note_unclaimed(row);
                 }
             }
         }
     }
 
-    fn note_leaver(&mut self, row: &AuditRow) {
+    /// Notes who joined and left after the documents were read.
+    fn note_unclaimed(&mut self, row: &AuditRow) {
         let Ok(event) = serde_json::from_slice::<Event>(&row.body) else { return };
         let user = event.details.get("user").and_then(serde_json::Value::as_str);
-        if let (Action::UserDeleted, Some(user)) =
-            (event.action, user.and_then(|id| Uuid::try_parse(id).ok()))
-        {
-            self.leavers.insert(user);
+        let Some(user) = user.and_then(|id| Uuid::try_parse(id).ok()) else { return };
+        match event.action {
+            Action::UserCreated => drop(self.joiners.insert(user)),
+            Action::UserDeleted => drop(self.leavers.insert(user)),
+            _ => {}
         }
     }
 
@@ -379,6 +382,8 @@ impl Proof {
             if let Some(Enrolled::Present { has_document }) = self.roster.get_mut(&id.uuid()) {
                 self.report.people += 1;
                 *has_document = true;
+            } else if self.joiners.contains(&id.uuid()) {
+                self.report.people += 1;
             } else {
                 let name = named(Subject::User(id));
                 self.report.found(format!("{name}: the trail does not know of its creation"));

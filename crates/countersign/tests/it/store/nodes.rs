@@ -4,6 +4,8 @@ use crate::postgres::Database;
 use countersign::{
     config::{Data, secret::Given},
     error::Error,
+    keys::{Keys, MasterKey},
+    service::audit,
     store::{
         AuditFilter, Store,
         conformance::scene::{
@@ -14,7 +16,8 @@ use countersign::{
     },
 };
 use countersign_core::{
-    Action, Handle, Kind, Policy, Verdict, attempt::Target, profile::DisplayName, user::UserPatch,
+    Action, Handle, Kind, Organisation, OrganisationId, Policy, User, Verdict, attempt::Target,
+    profile::DisplayName, user::UserPatch,
 };
 use std::{
     sync::{
@@ -319,6 +322,46 @@ async fn a_checkpoint_covers_only_what_nobody_can_add_to() {
     assert!(horizon < newest, "{horizon} {newest}");
     let minutes = |count: i64| (60_000 * count) << 13;
     assert!((newest - minutes(2)..newest).contains(&horizon), "{horizon} {newest}");
+}
+
+// A trail that others go on writing to was said to be broken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_trail_holds_also_while_nodes_go_on() {
+    let database = Database::new();
+    let (here, there) = (node(&database).await, node(&database).await);
+    let keys = Keys::create(&here, &MasterKey::generate(), now().now).await.unwrap();
+    let acme = organisation(&here, "acme").await;
+    let going_on = Arc::new(AtomicBool::new(true));
+    let lanes = [&here, &there].into_iter().enumerate().map(|(place, store)| {
+        let (store, going_on) = (store.clone(), Arc::clone(&going_on));
+        tokio::spawn(come_and_go(store, acme, place, going_on))
+    });
+    let lanes: Vec<_> = lanes.collect();
+
+    for _ in 0..20 {
+        let report = audit::verify(&there, &keys).await.unwrap();
+        assert!(report.holds(), "{:?}", report.findings);
+    }
+
+    going_on.store(false, Relaxed);
+    for lane in lanes {
+        assert!(lane.await.unwrap() > 5);
+    }
+}
+
+/// Has people join, prove themselves and leave again; returns how many.
+async fn come_and_go(store: Store, acme: OrganisationId, place: usize, going_on: Arc<AtomicBool>) -> u32 {
+    let mut number = 0;
+    while going_on.load(Relaxed) {
+        let person = Person::create(&store, acme, &format!("person {place} {number}")).await;
+        person.verify(attempt(&hotp_code(0), Target::Factor(person.hotp))).await;
+        if number % 3 == 0 {
+            let dismiss = |organisation: &mut Organisation, user: &User| organisation.dismiss(user, &now());
+            store.remove(acme, person.id, dismiss).await.unwrap();
+        }
+        number += 1;
+    }
+    number
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
