@@ -5,7 +5,7 @@
 use crate::{
     etcd::Etcd,
     network::{Flow, Wire},
-    room::{Process, Room, as_nobody_special, processes_in, signal},
+    room::{Process, Room, as_nobody_special, processes_in, signal, unusable},
 };
 use reqwest::Client;
 use rustix::process::Signal;
@@ -14,6 +14,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -253,6 +254,7 @@ impl Machine {
             ("AT", from_peers[1].address.to_string()),
             ("API_PORT", api.port().to_string()),
             ("API_AT", from_peers[0].address.to_string()),
+            ("ETCD_API", etcd_api().into()),
             ("ETCD_AT", to_etcd.address.to_string()),
             ("HOME_DIRECTORY", folder.display().to_string()),
             ("DATA", folder.join("data").display().to_string()),
@@ -276,7 +278,7 @@ impl Machine {
         let mut command = as_nobody_special("patroni");
         command.arg(&self.configuration);
         // Each machine has its own wire to etcd. Asked for its address, etcd would name the one without a wire.
-        command.env("PATRONI_ETCD3_USE_PROXIES", "on");
+        command.env(format!("PATRONI_{}_USE_PROXIES", etcd_api().to_uppercase()), "on");
         self.patroni = Some(Process::start(command, &self.folder));
     }
 
@@ -315,6 +317,18 @@ fn weakened(configuration: &str) -> String {
         assert!(text.contains(strong), "packaging/patroni/patroni.yml has no {strong}");
         text.replace(strong, weak)
     })
+}
+
+/// Returns the section of the configuration that says where etcd is, as the configuration asks: before 3.0.3, a Patroni that
+/// uses the newer API takes back a lead that it lost while it was stopped, and one of the faults is to stop it.
+fn etcd_api() -> &'static str {
+    let asked = Command::new("patroni").arg("--version").output();
+    let output = asked.unwrap_or_else(|error| unusable("patroni", &error));
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let numbers =
+        said.strip_prefix("patroni ").unwrap_or_else(|| panic!("patroni --version: {output:?}")).split('.');
+    let version: Vec<u32> = numbers.map_while(|number| number.parse().ok()).collect();
+    if version >= vec![3, 0, 3] { "etcd3" } else { "etcd" }
 }
 
 /// Returns where the newest PostgreSQL's programs are; Debian keeps them out of the path.

@@ -36,7 +36,8 @@ impl Etcd {
         let peers = format!("http://{}", self.peers);
         let mut command = as_nobody_special("etcd");
         command
-            .args(["--name", "etcd", "--log-level", "warn", "--data-dir", "data"])
+            // The older API too, which an older Patroni needs.
+            .args(["--name", "etcd", "--log-level", "warn", "--data-dir", "data", "--enable-v2"])
             .args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients])
             .args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers])
             .arg(format!("--initial-cluster=etcd={peers}"));
