@@ -48,7 +48,7 @@ impl Server {
     fn start() -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/throwaway-postgres");
         let mut process = Command::new(&script)
-            .arg("--pgbouncer")
+            .args(["--in-memory", "--pgbouncer"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
