@@ -7,7 +7,7 @@ use super::{
     init::FirstCredentials,
     installation::Installation,
     serve::{self, PrintFirst},
-    store::conformance,
+    store::{conformance, copy},
 };
 use crate::{
     app::App,
@@ -24,7 +24,7 @@ use crate::{
         setup,
     },
     store::{
-        Store,
+        self, Store,
         postgres::{self, Postgres},
     },
     telemetry,
@@ -113,6 +113,21 @@ pub(super) async fn distribute(installation: &Installation) -> Result<(), Failur
     }
     existing(&config).await?;
     Ok(Postgres::distribute(&config.store).await?)
+}
+
+/// Copies an installation to another database; tells how far it is.
+pub(super) async fn copy(args: &copy::Args, watch: copy::Watch<'_>) -> Result<store::copy::Report, Failure> {
+    let settings = configuration(&Installation { config: args.config.clone(), data: None })?.store;
+    let (from, to) = args.ends(&settings)?;
+    if !Store::exists(&from).await? {
+        return Err(Failure::new("there is no installation where --from says; nothing was changed")
+            .hint("name its data directory, or the URL of its database")
+            .exit(Exit::NotFound));
+    }
+    store::copy::copy(&from, &to, watch).await.map_err(|error| {
+        Failure::new(error.to_string())
+            .hint("the source is as it was; a copy that was begun goes on when the same command is run again")
+    })
 }
 
 /// Follows every audit chain of an installation.

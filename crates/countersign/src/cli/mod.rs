@@ -106,7 +106,7 @@ enum Command {
     Delivery(delivery::Args),
     /// The audit trail: list, verify
     Audit(audit::Args),
-    /// The database: migrate, conformance
+    /// The database: migrate, conformance, copy
     Store(store::Args),
     /// The configuration file: default
     Config(config::Args),
@@ -164,7 +164,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Audit(args) => audit::run(args, inside::verify_audit).await,
         Command::Store(args) => {
             let distribute = (inside::CITUS, inside::distribute);
-            store::run(args, inside::migrate, inside::prove, distribute).await
+            store::run(args, inside::migrate, inside::prove, inside::copy, distribute).await
         }
         Command::Config(args) => config::run(args, inside::default_config).await,
         Command::Openapi(args) => openapi::run(args, inside::describe_api).await,
@@ -251,6 +251,7 @@ mod tests {
             "config default",
             "store migrate",
             "store conformance --url postgres://ada@db/trial --only race",
+            "store copy --from /var/lib/countersign --to postgres://ada@db/mfa",
             "audit verify",
             "user list --json",
             "verify ada --type recovery --request-id r1 --json",

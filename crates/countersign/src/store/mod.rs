@@ -7,11 +7,13 @@
 //! Each engine is a concrete type with these same operations; what they must do on any is in [`conformance`].
 
 pub mod conformance;
+pub mod copy;
 mod cursor;
 mod memory;
 mod migration;
 mod outbox;
 pub mod postgres;
+mod rows;
 mod scratch;
 pub mod sqlite;
 

@@ -43,15 +43,17 @@ impl Postgres {
 
 const APPEND: &str =
     "INSERT INTO checkpoints (seq, at, jws) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING seq";
-const LIST: &str = "SELECT seq, at, jws FROM checkpoints WHERE seq > $1 ORDER BY seq LIMIT $2";
+/// Selects a page of checkpoints.
+pub(super) const LIST: &str = "SELECT seq, at, jws FROM checkpoints WHERE seq > $1 ORDER BY seq LIMIT $2";
 const LAST: &str = "SELECT seq, at, jws FROM checkpoints ORDER BY seq DESC LIMIT 1";
 
 /// No trail reaches a place so high that it would not fit.
-fn place(seq: u64) -> i64 {
+pub(super) fn place(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
-fn read(row: &Row) -> Result<Checkpoint, Fault> {
+/// Reads a checkpoint's row.
+pub(super) fn read(row: &Row) -> Result<Checkpoint, Fault> {
     let at = Timestamp::from_millis(row.try_get(1)?);
     Ok(Checkpoint { seq: row.try_get::<_, i64>(0)?.unsigned_abs(), at, jws: row.try_get(2)? })
 }

@@ -11,6 +11,7 @@ mod address;
 mod audit;
 mod checkpoints;
 mod cluster;
+pub(super) mod copy;
 mod database;
 mod deliveries;
 mod destinations;
@@ -36,7 +37,7 @@ pub(super) use failure::explain;
 use crate::{
     config::Data,
     error::{Error, Result},
-    store::{Gauges, memory::Memory},
+    store::{self, Gauges, memory::Memory},
 };
 use address::Address;
 use countersign_core::Channel;
@@ -73,6 +74,9 @@ impl Postgres {
         let database = Self::prepare(settings)?;
         examine::examine(&database).await.map_err(opening)?;
         schema::migrate(&database).await.map_err(opening)?;
+        if database.read(|lent| async move { copy::mark(&lent).await }).await.map_err(opening)?.is_some() {
+            return Err(store::copy::unfinished());
+        }
         let joining = Arc::clone(&database);
         database
             .read(move |lent| {

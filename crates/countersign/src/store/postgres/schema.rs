@@ -47,6 +47,11 @@ pub(super) async fn is_present(database: &Arc<Database>) -> Result<bool> {
         .await
 }
 
+/// Tells whether a database that has our tables has the present schema.
+pub(super) async fn is_current(lent: &Lent) -> Result<bool, Fault> {
+    Ok(check_applied(lent).await? == MIGRATIONS.len())
+}
+
 async fn make_table(lent: &Lent) -> Result<(), Fault> {
     let made = lent
         .batch_execute(

@@ -3,19 +3,12 @@
 use super::Sqlite;
 use crate::{error::Result, store::Checkpoint};
 use countersign_core::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 impl Sqlite {
     /// See [`crate::store::Store::append_checkpoint`].
     pub async fn append_checkpoint(&self, checkpoint: Checkpoint) -> Result<()> {
-        self.writer
-            .commit(move |batch| {
-                batch
-                    .prepare_cached("INSERT INTO checkpoints (seq, at, jws) VALUES (?1, ?2, ?3)")?
-                    .execute(params![place(checkpoint.seq), checkpoint.at.millis(), checkpoint.jws])?;
-                Ok(())
-            })
-            .await
+        self.writer.commit(move |batch| append(batch, &checkpoint)).await
     }
 
     /// See [`crate::store::Store::checkpoints`].
@@ -36,7 +29,16 @@ impl Sqlite {
     }
 }
 
-const LIST: &str = "SELECT seq, at, jws FROM checkpoints WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+/// Adds a checkpoint in its place.
+pub(super) fn append(connection: &Connection, checkpoint: &Checkpoint) -> Result<()> {
+    connection
+        .prepare_cached("INSERT INTO checkpoints (seq, at, jws) VALUES (?1, ?2, ?3)")?
+        .execute(params![place(checkpoint.seq), checkpoint.at.millis(), checkpoint.jws])?;
+    Ok(())
+}
+
+/// Selects a page of checkpoints.
+pub(super) const LIST: &str = "SELECT seq, at, jws FROM checkpoints WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 const LAST: &str = "SELECT seq, at, jws FROM checkpoints WHERE seq = (SELECT max(seq) FROM checkpoints)";
 
 /// No trail reaches a place so high that it would not fit.
@@ -44,7 +46,8 @@ fn place(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Checkpoint> {
+/// Reads a checkpoint's row.
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Checkpoint> {
     let at = Timestamp::from_millis(row.get(1)?);
     Ok(Checkpoint { seq: row.get::<_, i64>(0)?.unsigned_abs(), at, jws: row.get(2)? })
 }

@@ -6,6 +6,7 @@
 mod audit;
 mod checkpoints;
 mod connection;
+pub(super) mod copy;
 mod deliveries;
 mod destinations;
 mod directory;
@@ -23,7 +24,7 @@ mod writer;
 
 use crate::{
     error::Result,
-    store::{Gauges, memory::Memory},
+    store::{self, Gauges, memory::Memory},
 };
 use countersign_core::Channel;
 use directory::Directory;
@@ -49,6 +50,9 @@ impl Sqlite {
         let fsync = directory.measure_fsync()?;
         let connection = connection::writer(&directory.database())?;
         schema::migrate(&connection)?;
+        if copy::mark(&connection)?.is_some() {
+            return Err(store::copy::unfinished());
+        }
 
         let memory =
             Arc::new(Memory::new(revocations::load(&connection)?, outbox::count_queued(&connection)?));

@@ -162,7 +162,7 @@ pub(super) fn insert(batch: &Batch<'_>, mut organisation: Organisation) -> Resul
             audit::newest_after(batch, &records, None),
             organisation.to_json(),
         ])?;
-    list_clients(batch, &organisation, &BTreeSet::new())?;
+    add_clients(batch, &organisation)?;
     audit::append(batch, &records, None)?;
     messages.post(batch)?;
     let organisation = Arc::new(organisation);
@@ -220,14 +220,25 @@ pub(super) fn people(connection: &Connection, organisation: OrganisationId) -> R
 
 const PEOPLE: &str = "SELECT people FROM organisations WHERE id = ?1";
 
+/// Lists the clients of an organisation that was not here before.
+pub(super) fn add_clients(connection: &Connection, organisation: &Organisation) -> Result<()> {
+    list_clients(connection, organisation, &BTreeSet::new())
+}
+
 /// Makes the index of clients say what the document says.
-fn list_clients(batch: &Batch<'_>, organisation: &Organisation, before: &BTreeSet<ClientId>) -> Result<()> {
+fn list_clients(
+    connection: &Connection,
+    organisation: &Organisation,
+    before: &BTreeSet<ClientId>,
+) -> Result<()> {
     let now = clients_of(organisation);
     for gone in before.difference(&now) {
-        batch.prepare_cached("DELETE FROM clients WHERE id = ?1")?.execute([gone.uuid().into_bytes()])?;
+        connection
+            .prepare_cached("DELETE FROM clients WHERE id = ?1")?
+            .execute([gone.uuid().into_bytes()])?;
     }
     for new in now.difference(before) {
-        batch
+        connection
             .prepare_cached("INSERT INTO clients (id, organisation) VALUES (?1, ?2)")?
             .execute([new.uuid().into_bytes(), organisation.id.uuid().into_bytes()])?;
     }

@@ -41,6 +41,12 @@ pub(super) fn migrate(connection: &Connection) -> Result<Vec<&'static str>> {
     Ok(names)
 }
 
+/// Tells whether a database that is there has the present schema. Changes nothing.
+pub(super) fn is_present(connection: &Connection) -> Result<bool> {
+    check_owner(connection)?;
+    Ok(check_applied(connection)? == MIGRATIONS.len())
+}
+
 /// Refuses a database some other program made: its tables are not ours to add to.
 fn check_owner(connection: &Connection) -> Result<()> {
     let owner: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;

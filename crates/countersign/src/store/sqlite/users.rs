@@ -292,12 +292,30 @@ fn rewrite_with_columns(
 }
 
 fn insert(batch: &Batch<'_>, user: &User, audit_row: Option<i64>) -> Result<()> {
+    let (updated_at, body) = (user.updated_at.millis(), user.to_json());
+    add(batch, user, &Stored { version: 1, audit_row, updated_at, body: &body })
+}
+
+/// What a row holds of a person that does not stand in an index.
+pub(super) struct Stored<'a> {
+    /// How often the document was written.
+    pub(super) version: i64,
+    /// The newest of the person's audit rows.
+    pub(super) audit_row: Option<i64>,
+    /// When the person was changed.
+    pub(super) updated_at: i64,
+    /// The document.
+    pub(super) body: &'a [u8],
+}
+
+/// Adds a person's row.
+pub(super) fn add(connection: &Connection, user: &User, stored: &Stored<'_>) -> Result<()> {
     let columns = IndexColumns::of(user);
-    let mut statement = batch.prepare_cached(
+    let mut statement = connection.prepare_cached(
         "INSERT INTO users (id, organisation, number, username_key, email_key, given_key, family_key, role,
              is_active, mfa_enabled, locked_methods, version, audit_row, updated_at, body)
          VALUES (:id, :organisation, :number, :username_key, :email_key, :given_key, :family_key, :role,
-             :is_active, :mfa_enabled, :locked_methods, 1, :audit_row, :updated_at, :body)",
+             :is_active, :mfa_enabled, :locked_methods, :version, :audit_row, :updated_at, :body)",
     )?;
     statement.execute(named_params! {
         ":id": user.id.uuid().into_bytes(),
@@ -311,9 +329,10 @@ fn insert(batch: &Batch<'_>, user: &User, audit_row: Option<i64>) -> Result<()> 
         ":is_active": columns.is_active,
         ":mfa_enabled": columns.mfa_enabled,
         ":locked_methods": columns.locked_methods,
-        ":audit_row": audit_row,
-        ":updated_at": user.updated_at.millis(),
-        ":body": user.to_json(),
+        ":version": stored.version,
+        ":audit_row": stored.audit_row,
+        ":updated_at": stored.updated_at,
+        ":body": stored.body,
     })?;
     Ok(())
 }

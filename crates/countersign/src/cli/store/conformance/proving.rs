@@ -2,8 +2,8 @@
 
 use super::{Args, Outcome, Tell};
 use crate::{
-    cli::failure::Failure,
-    config::{Data, secret::Given},
+    cli::{failure::Failure, store::place},
+    config::Data,
     error::Error,
     store::conformance::{Check, Ground, OnGround, checks},
 };
@@ -22,12 +22,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// Runs the checks that are asked for on the database of `--url`, else of the settings, and tells of each when it ends.
 pub(in crate::cli) async fn prove(settings: Data, args: &Args, tell: Tell<'_>) -> Result<(), Failure> {
     let checks = chosen(&args.only)?;
-    let mut settings = named(settings, args.url.as_deref())?;
-    if let Some(password) = std::env::var("PGPASSWORD").ok().filter(|_| args.url.is_some()) {
-        settings.password = Some(Given::new(&password));
-        settings.password_file = None;
-    }
-    let ground = Ground::take(&settings).await.map_err(not_ours)?;
+    let ground = Ground::take(&named(settings, args.url.as_deref())?).await.map_err(not_ours)?;
     let panics = Panics::keep();
     for check in checks {
         let begun = Instant::now();
@@ -52,37 +47,15 @@ fn chosen(names: &[String]) -> Result<Vec<Check<OnGround>>, Failure> {
 
 /// Returns the settings of the database that is meant: those there are, with another place if a URL names one.
 fn named(settings: Data, url: Option<&str>) -> Result<Data, Failure> {
-    const FORMS: &str = "postgres://USER@HOST/DATABASE or sqlite:DIRECTORY";
-    let Some(url) = url else {
+    let named = match url {
+        Some(url) => place::named(settings, "--url", url)?,
         // The data directory is nobody's trial.
-        return if settings.is_remote() {
-            Ok(settings)
-        } else {
-            Err(Failure::usage(format!("no database is named: give --url {FORMS}")))
-        };
+        None => Some(settings).filter(Data::is_remote),
     };
-    if has_password(url) {
-        return Err(Failure::usage("everybody on this machine can read a password on the command line").hint(
-            "leave it out of --url and set PGPASSWORD, or name the database in store.url_file or COUNTERSIGN__STORE__URL",
-        ));
-    }
-    match url.split_once(':') {
-        Some(("sqlite", directory)) if !directory.is_empty() => {
-            Ok(Data { directory: directory.into(), url: None, url_file: None, ..settings })
-        }
-        Some(("postgres" | "postgresql", _)) => {
-            Ok(Data { url: Some(Given::new(url)), url_file: None, ..settings })
-        }
-        _ => Err(Failure::usage(format!("--url: expected {FORMS}"))),
-    }
-}
-
-/// Tells whether a URL names a password, before the host or among the parameters.
-fn has_password(url: &str) -> bool {
-    let (before, parameters) = url.split_once('?').unwrap_or((url, ""));
-    let authority = before.split_once("://").map_or("", |(_, rest)| rest);
-    authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
-        || parameters.split('&').any(|parameter| parameter.starts_with("password="))
+    named.ok_or_else(|| match url {
+        Some(_) => Failure::usage(format!("--url: expected {}", place::FORMS)),
+        None => Failure::usage(format!("no database is named: give --url {}", place::FORMS)),
+    })
 }
 
 fn not_ours(error: Error) -> Failure {
@@ -152,32 +125,9 @@ mod tests {
     }
 
     #[test]
-    fn a_password_on_the_command_line_is_refused_and_not_repeated() {
-        for url in [
-            "postgres://ada:hunter2@db/mfa",
-            "postgres://ada:hunter2@db1,db2:5433/mfa?sslmode=disable",
-            "postgresql://ada:@db/mfa",
-            "postgres://db/mfa?user=ada&password=hunter2",
-        ] {
-            let failure = named(Data::default(), Some(url)).expect_err(url);
-
-            assert_eq!(failure.exit, Exit::Usage);
-            assert!(failure.hint.as_ref().is_some_and(|hint| hint.contains("PGPASSWORD")), "{failure:?}");
-            assert!(!format!("{failure:?}").contains("hunter2"));
-        }
-        assert!(!has_password("postgres://ada@db:5432/mfa?options=-c%20x=y"));
-        assert!(!has_password("sqlite:/var/lib/a:b@c"));
-    }
-
-    #[test]
     fn a_database_is_named() {
-        let ours = Data { url_file: Some("url".into()), sharded: true, ..Data::default() };
-        let folder = named(ours.clone(), Some("sqlite:/tmp/trial")).expect("a folder");
-        let server = named(ours.clone(), Some("postgres://ada@db/trial")).expect("a server");
+        let ours = Data { url_file: Some("url".into()), ..Data::default() };
 
-        assert!(!folder.is_remote() && folder.directory == std::path::Path::new("/tmp/trial"));
-        assert_eq!(server.url, Some(Given::new("postgres://ada@db/trial")));
-        assert!(server.url_file.is_none() && server.sharded, "how it is used is as configured");
         assert_eq!(named(ours.clone(), None), Ok(ours));
         for wrong in [None, Some("sqlite:"), Some("mysql://db/mfa"), Some("trial")] {
             assert_eq!(named(Data::default(), wrong).map_err(|failure| failure.exit), Err(Exit::Usage));
