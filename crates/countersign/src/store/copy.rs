@@ -270,10 +270,7 @@ impl<T: FnMut(Progress)> Copy<T> {
     /// Begins in an empty database, or goes on in an unfinished copy; `None` if the copy was finished and not used since.
     async fn begin(&mut self) -> Result<Option<Mark>> {
         self.check_numbers().await?;
-        if let Some(bytes) = self.to.mark().await? {
-            let mark = Mark::read(&bytes)?;
-            self.check_source(&mark)?;
-            self.report.is_resumed = true;
+        if let Some(mark) = self.resume().await? {
             return Ok(Some(mark));
         }
         let mark = Mark {
@@ -286,12 +283,25 @@ impl<T: FnMut(Progress)> Copy<T> {
         if self.to.begin(mark.write()).await? {
             return Ok(Some(mark));
         }
+        // Somebody else may have begun a moment ago.
+        if let Some(mark) = self.resume().await? {
+            return Ok(Some(mark));
+        }
         match Standing::of(&self.to).await?.0 == self.source {
             true => Ok(None),
             false => Err(refused(
                 "the target is not empty; choose an empty one (an empty directory, or a database fresh from createdb)",
             )),
         }
+    }
+
+    /// Takes up an unfinished copy, if the target is one.
+    async fn resume(&mut self) -> Result<Option<Mark>> {
+        let Some(bytes) = self.to.mark().await? else { return Ok(None) };
+        let mark = Mark::read(&bytes)?;
+        self.check_source(&mark)?;
+        self.report.is_resumed = true;
+        Ok(Some(mark))
     }
 
     /// Refuses to go on with a copy of something else.

@@ -6,6 +6,7 @@ mod api;
 mod browser;
 mod cli;
 mod conformance;
+mod copy;
 mod crash;
 mod demo;
 mod enrolment_page;

@@ -49,7 +49,8 @@ fn end(settings: &Data, option: &str, text: &str) -> Result<Data, Failure> {
     match place::named(settings.clone(), option, text)? {
         Some(named) => Ok(named),
         None if text.is_empty() || text.contains("://") || text == "sqlite:" => {
-            Err(Failure::usage(format!("{option}: expected a directory, {} or config", place::FORMS)))
+            Err(Failure::usage(format!("{option}: expected a directory, {}, or config", place::FORMS))
+                .hint("a directory that is called config is ./config"))
         }
         None => Ok(place::in_directory(settings.clone(), text)),
     }

@@ -347,7 +347,7 @@ fn events(is_linked: bool) -> String {
     };
     format!(
         "SELECT \"row\", {previous}, organisation, subject, seq, at, action, hash, body FROM audit
-         WHERE \"row\" > $1 ORDER BY \"row\" LIMIT $2"
+         WHERE \"row\" > $1 ORDER BY audit.\"row\" LIMIT $2"
     )
 }
 
