@@ -5,6 +5,7 @@ use super::{
     database::{Done, Lent},
     failure::Fault,
     organisations,
+    outbox::without_nul,
     sql::{Argument, args, argument},
     users,
 };
@@ -106,7 +107,7 @@ impl Postgres {
     pub async fn report(&self, provider: String, reference: String, report: String) -> Result<bool> {
         self.database
             .commit(move |lent| {
-                let arguments = (provider.clone(), reference.clone(), report.clone());
+                let arguments = (without_nul(&provider), without_nul(&reference), without_nul(&report));
                 async move {
                     let (provider, reference, report) = arguments;
                     Ok(Done::of(lent.row(REPORT, args![provider, reference, report]).await?.is_some()))

@@ -6,7 +6,7 @@ use super::{
     failure::Fault,
     outbox,
     shared::Guard,
-    sql::{Argument, args, argument},
+    sql::{Argument, args, argument, text_of_nobody_else},
     users::{NameKind, run, take_name},
 };
 use crate::{
@@ -37,7 +37,7 @@ impl Postgres {
     pub async fn organisation_by_slug(&self, slug: &str) -> Result<Option<Arc<Organisation>>> {
         match self.database.memory.organisation_by_slug(slug) {
             Some(organisation) => Ok(Some(organisation)),
-            None => self.fetch(Key::Slug(slug.to_owned())).await,
+            None => self.fetch(Key::Slug(text_of_nobody_else(slug))).await,
         }
     }
 

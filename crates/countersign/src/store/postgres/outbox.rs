@@ -377,9 +377,9 @@ async fn settle(
                 row.state.name(),
                 row.due_at.map(Timestamp::millis),
                 settled_at,
-                row.provider,
-                row.reference,
-                row.reason,
+                row.provider.map(without_nul),
+                row.reference.map(without_nul),
+                row.reason.map(without_nul),
                 interrupted,
                 keeps_body,
             ],
@@ -388,6 +388,11 @@ async fn settle(
     let Some(settled) = settled else { return Ok(Done::of(false)) };
     let effect = Effect::Outbox(channel_named(settled.try_get(0)?)?, row.happened);
     Ok(Done { effects: vec![effect], ..Done::of(true) })
+}
+
+/// Makes what a provider said a text that PostgreSQL can hold: not noting it would have the message sent again.
+pub(super) fn without_nul(said: &str) -> String {
+    said.replace('\0', "")
 }
 
 const SETTLE: &str =

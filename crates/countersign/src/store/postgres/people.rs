@@ -5,7 +5,7 @@ use super::{
     database::Lent,
     failure::Fault,
     organisations,
-    sql::{args, argument},
+    sql::{args, argument, text_of_nobody_else},
     users::{Wanted, condition, read},
 };
 use crate::{
@@ -79,7 +79,7 @@ impl Postgres {
 
     /// See [`crate::store::Store::find_anywhere`].
     pub async fn find_anywhere(&self, email: &str) -> Result<Vec<(OrganisationId, UserId)>> {
-        let email = email.to_owned();
+        let email = text_of_nobody_else(email);
         self.database
             .read(move |lent| {
                 let email = email.clone();

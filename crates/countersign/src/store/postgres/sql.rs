@@ -55,6 +55,16 @@ impl<T: Element> Typed for Vec<T> {
     const TYPE: Type = T::ARRAY;
 }
 
+/// Tells whether PostgreSQL can hold a text. It has no NUL, so nothing there is named with one.
+pub(super) fn can_be_text(text: &str) -> bool {
+    !text.contains('\0')
+}
+
+/// Returns a text to compare with: one that nothing holds, if PostgreSQL cannot hold the one that is looked for.
+pub(super) fn text_of_nobody_else(text: &str) -> String {
+    if can_be_text(text) { text.to_owned() } else { '\u{10FFFF}'.into() }
+}
+
 /// Pairs an argument with its type.
 pub(super) fn argument<T: Typed>(value: &T) -> Argument<'_> {
     (value, T::TYPE)

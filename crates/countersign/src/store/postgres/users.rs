@@ -7,7 +7,7 @@ use super::{
     lanes::{Reply, panicked},
     organisations, outbox,
     shared::{self, Guard, Loaded},
-    sql::{Argument, args, argument},
+    sql::{self, Argument, args, argument},
 };
 use crate::{
     error::{Error, Result},
@@ -439,6 +439,9 @@ pub(super) async fn find(
         Handle::Username(key) => (NameKind::Username, key.clone()),
         Handle::Email(key) => (NameKind::Email, key.clone()),
     };
+    if !sql::can_be_text(&key) {
+        return Ok(None);
+    }
     let row = lent.row(FIND, args![organisation.uuid(), kind as i16, key]).await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?.map(UserId::from_uuid))
 }
@@ -475,7 +478,7 @@ impl Wanted {
             | UserFilter::EmailContains(text)
             | UserFilter::GivenNameContains(text)
             | UserFilter::FamilyNameContains(text)
-            | UserFilter::NameContains(text) => Self::Text(text.clone()),
+            | UserFilter::NameContains(text) => Self::Text(sql::text_of_nobody_else(text)),
             UserFilter::Id(id) => Self::Id(id.uuid()),
         }
     }
