@@ -172,11 +172,11 @@ impl Slice {
     }
 }
 
-/// Opens a connection for each lane.
-pub(crate) async fn connect(address: SocketAddr, lanes: Vec<Lane>) -> Result<Vec<(Connection, Lane)>> {
+/// Opens a connection for each lane, to the addresses in turn.
+pub(crate) async fn connect(addresses: &[SocketAddr], lanes: Vec<Lane>) -> Result<Vec<(Connection, Lane)>> {
     let mut connected = Vec::with_capacity(lanes.len());
-    for lane in lanes {
-        connected.push((Connection::open(address).await?, lane));
+    for (lane, address) in lanes.into_iter().zip(addresses.iter().cycle()) {
+        connected.push((Connection::open(*address).await?, lane));
     }
     Ok(connected)
 }

@@ -1,7 +1,6 @@
 //! What the numbers were measured on.
 
-use crate::server::of_ticks;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 use std::{
     fs,
@@ -50,20 +49,6 @@ impl Machine {
     }
 }
 
-/// Returns the processor time all cores spent on anything since the machine started.
-pub(crate) fn busy() -> Result<Duration> {
-    let stat = fs::read_to_string("/proc/stat").context("read /proc/stat")?;
-    busy_of(&stat).context("read /proc/stat")
-}
-
-/// Adds up user, nice, system, irq, softirq and steal: all but idle, iowait and what is counted twice (proc(5)).
-fn busy_of(stat: &str) -> Option<Duration> {
-    let fields: Vec<u64> =
-        stat.lines().next()?.split_whitespace().skip(1).map_while(|text| text.parse().ok()).collect();
-    let busy = fields.get(..3)?.iter().chain(fields.get(5..8)?);
-    Some(of_ticks(busy.sum()))
-}
-
 /// Returns the value of a `name : value` line.
 fn value_of<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| Some(line.strip_prefix(name)?.trim_start().strip_prefix(':')?.trim()))
@@ -107,13 +92,6 @@ mod tests {
 
         assert_eq!(filesystem_of(mounts, Path::new("/tmp/bench")), Some("tmpfs"));
         assert_eq!(filesystem_of(mounts, Path::new("/tmpfile")), Some("ext4"));
-    }
-
-    #[test]
-    fn waiting_is_not_being_busy() {
-        let stat = "cpu  100 20 30 9000 900 10 20 20 5 5\ncpu0 1 1 1 1\n";
-
-        assert_eq!(busy_of(stat), Some(Duration::from_secs(2)));
     }
 
     #[test]

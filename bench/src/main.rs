@@ -2,13 +2,20 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's results and its signs of life")]
 
+mod baseline;
 mod client;
+mod cpu;
 mod crash;
 mod dice;
 mod drive;
 mod estate;
+mod lists;
 mod machine;
+mod measured;
 mod messages;
+mod nodes;
+mod pgbench;
+mod postgres;
 mod provider;
 mod report;
 mod run;

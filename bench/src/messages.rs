@@ -282,7 +282,7 @@ async fn silenced(options: &OutageOptions, installation: &Installation, provider
     let (estate, _) =
         estate::load(server.address, &installation.credentials, 0..options.users, ASKERS).await?;
     let bearer = installation.credentials.bearer(server.address).await?;
-    let lanes = connect(server.address, Lane::deal(estate, options.connections.into())).await?;
+    let lanes = connect(&[server.address], Lane::deal(estate, options.connections.into())).await?;
     // A first stretch that counts for nothing: caches fill, the log of the database finds its size.
     let (_, mut lanes) = slice(lanes, &bearer, Load::Verify, Pace::Closed, length / 6).await?;
 

@@ -1,5 +1,9 @@
 //! What a run found, for people and for programs.
 
+mod nodes;
+
+pub(crate) use nodes::{ByNodes, NodesAtConnections, PostgresStore};
+
 use crate::{
     machine::Machine,
     sample::{Percentiles, Spread},
@@ -12,6 +16,9 @@ use std::fmt;
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Report {
     pub(crate) machine: Machine,
+    /// Absent where the store is within the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) postgres: Option<PostgresStore>,
     pub(crate) settings: Settings,
     pub(crate) start: Starts,
     pub(crate) memory: Memory,
@@ -76,8 +83,29 @@ pub(crate) struct Lists {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Verification {
-    pub(crate) at_connections: Vec<AtConnections>,
+    pub(crate) at_connections: Beside,
     pub(crate) at_half_load: AtHalfLoad,
+}
+
+/// Verifications, with what they are compared with, for each number of connections.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Beside {
+    Baseline(Vec<AtConnections>),
+    Pgbench(Vec<NodesAtConnections>),
+}
+
+impl Beside {
+    /// Returns how many verifications were timed.
+    fn samples(&self) -> usize {
+        match self {
+            Self::Baseline(measured) => measured.iter().map(|at| at.latency_ms.samples).sum(),
+            Self::Pgbench(measured) => {
+                let by_all = measured.iter().flat_map(|at| [&at.one_node, &at.two_nodes]);
+                by_all.map(|by| by.latency_ms.samples).sum()
+            }
+        }
+    }
 }
 
 /// Verifications and the baseline beside them, each connection sending as soon as it has its answer.
@@ -148,6 +176,9 @@ impl Report {
             f,
             "client    {client_threads} thread(s) on the same cores; a code takes {signing_micros:.2} µs, signed ahead"
         )?;
+        if let Some(postgres) = &self.postgres {
+            postgres.fmt(f)?;
+        }
         writeln!(f)
     }
 
@@ -181,15 +212,9 @@ impl Report {
     }
 
     fn fmt_verification(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = [0, 1].map(|line| COLUMNS.map(|column| column[line].to_owned()));
-        let rows = self.verification.at_connections.iter().map(AtConnections::row);
-        let table: Vec<_> = head.into_iter().chain(rows).collect();
-        for row in &table {
-            for (column, cell) in row.iter().enumerate() {
-                let width = table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-                write!(f, "{}{cell:>width$}", if column == 0 { "" } else { "  " })?;
-            }
-            writeln!(f)?;
+        match &self.verification.at_connections {
+            Beside::Baseline(measured) => fmt_table(f, COLUMNS, measured.iter().map(AtConnections::row))?,
+            Beside::Pgbench(measured) => nodes::fmt_nodes(f, measured)?,
         }
         let AtHalfLoad { connections, per_second, latency_ms } = &self.verification.at_half_load;
         writeln!(
@@ -201,9 +226,8 @@ impl Report {
     }
 
     fn fmt_outcome(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verifications: usize =
-            self.verification.at_connections.iter().map(|at| at.latency_ms.samples).sum::<usize>()
-                + self.verification.at_half_load.latency_ms.samples;
+        let Verification { at_connections, at_half_load } = &self.verification;
+        let verifications = at_connections.samples() + at_half_load.latency_ms.samples;
         writeln!(
             f,
             "{} verifications, {} answers not as expected",
@@ -247,6 +271,24 @@ impl AtConnections {
             format!("{:.0} %", 100.0 * self.disturbance.median),
         ]
     }
+}
+
+/// Writes rows below their columns' two lines, as wide as the widest of each.
+fn fmt_table<const WIDTH: usize>(
+    f: &mut fmt::Formatter<'_>,
+    columns: [[&str; 2]; WIDTH],
+    rows: impl Iterator<Item = [String; WIDTH]>,
+) -> fmt::Result {
+    let head = [0, 1].map(|line| columns.map(|column| column[line].to_owned()));
+    let table: Vec<_> = head.into_iter().chain(rows).collect();
+    for row in &table {
+        for (column, cell) in row.iter().enumerate() {
+            let width = table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+            write!(f, "{}{cell:>width$}", if column == 0 { "" } else { "  " })?;
+        }
+        writeln!(f)?;
+    }
+    Ok(())
 }
 
 fn in_short(latency: &Percentiles) -> String {

@@ -1,6 +1,9 @@
 //! The server under test: the real binary, as a child of ours.
 
-use crate::client::{Connection, Credentials, request};
+use crate::{
+    client::{Connection, Credentials, request},
+    cpu,
+};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
@@ -42,8 +45,20 @@ pub(crate) struct Installation {
 impl Installation {
     /// Makes a data directory below `room`.
     pub(crate) async fn init(binary: &Path, room: &Path) -> Result<Self> {
+        Self::init_in(binary, room, Vec::new()).await
+    }
+
+    /// Makes an installation whose people are in the store with a URL, and a data directory below `room` for the rest.
+    pub(crate) async fn init_on(binary: &Path, room: &Path, store_url: &str) -> Result<Self> {
+        // Nodes take each other's tokens: they are one issuer.
+        let environment = [("STORE__URL", store_url), ("TOKENS__ISSUER", "http://countersign.bench")];
+        let environment = environment.map(|(name, value)| (format!("COUNTERSIGN__{name}"), value.to_owned()));
+        Self::init_in(binary, room, environment.into()).await
+    }
+
+    async fn init_in(binary: &Path, room: &Path, environment: Vec<(String, String)>) -> Result<Self> {
         let data = room.join("data");
-        let output = command(binary, &["init", "--json"], &data)
+        let output = command(binary, &["init", "--json"], &data, &environment)
             .output()
             .await
             .with_context(|| format!("run {} init", binary.display()))?;
@@ -52,23 +67,38 @@ impl Installation {
             binary: binary.to_owned(),
             log: room.join("server.log"),
             credentials: Credentials::from_init(&output.stdout)?,
-            environment: Vec::new(),
+            environment,
             data,
         })
     }
 
+    /// Returns the same installation as a second machine has it: a data directory of its own, and the same master key.
+    pub(crate) fn second_node(&self) -> Self {
+        let master_key = self.data.join("master.key").to_string_lossy().into_owned();
+        let mut environment = self.environment.clone();
+        environment.push(("COUNTERSIGN__KEYS__MASTER_KEY_FILE".to_owned(), master_key));
+        Self {
+            binary: self.binary.clone(),
+            data: self.data.with_file_name("data-of-second"),
+            log: self.log.clone(),
+            environment,
+            credentials: self.credentials.clone(),
+        }
+    }
+
     /// Says more to each server that is started.
-    pub(crate) fn with_environment(self, environment: Vec<(String, String)>) -> Self {
-        Self { environment, ..self }
+    pub(crate) fn with_environment(mut self, environment: Vec<(String, String)>) -> Self {
+        self.environment.extend(environment);
+        self
     }
 
     /// Starts the server; returns it with the time from spawning it to its first answer.
     pub(crate) async fn start(&self) -> Result<(Server, Duration)> {
         let address = free_address()?;
         let log = fs::OpenOptions::new().create(true).append(true).open(&self.log)?;
-        let mut command = command(&self.binary, &["serve", "--listen", &address.to_string()], &self.data);
+        let arguments = ["serve", "--listen", &address.to_string()];
+        let mut command = command(&self.binary, &arguments, &self.data, &self.environment);
         command.stdout(log.try_clone()?).stderr(log);
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
 
         let spawned = Instant::now();
         let child = command.spawn().with_context(|| format!("run {}", self.binary.display()))?;
@@ -83,7 +113,8 @@ impl Installation {
 
     /// Checks the audit trail; the server must not run.
     pub(crate) async fn audit_verify(&self) -> Result<String> {
-        let output = command(&self.binary, &["audit", "verify"], &self.data).output().await?;
+        let output =
+            command(&self.binary, &["audit", "verify"], &self.data, &self.environment).output().await?;
         let said = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
         ensure!(
             output.status.success(),
@@ -111,9 +142,10 @@ impl Installation {
 }
 
 /// Prepares a call of the binary. The child dies with us, whatever happens to us short of SIGKILL.
-fn command(binary: &Path, arguments: &[&str], data: &Path) -> Command {
+fn command(binary: &Path, arguments: &[&str], data: &Path, environment: &[(String, String)]) -> Command {
     let mut command = Command::new(binary);
     command.args(arguments).arg("--data").arg(data).envs(ENVIRONMENT).stdin(Stdio::null()).kill_on_drop(true);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     command
 }
 
@@ -166,7 +198,7 @@ impl Server {
 
     /// Returns the processor time the server used so far, in steps of 10 ms.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        cpu_of_process(&self.pid.to_string())
+        cpu::of_process(&self.pid.to_string())
     }
 
     /// Returns what is resident now and what was at most, in MiB.
@@ -182,20 +214,9 @@ impl Server {
         fs::write(format!("/proc/{}/clear_refs", self.pid), "5").context("reset the server's peak memory")
     }
 
-    /// Waits until the server rests, at most a few seconds: what it put off is done then, and on its account.
+    /// Waits until the server rests.
     pub(crate) async fn settle(&self) -> Result<()> {
-        let mut calm = 0;
-        let mut before = self.cpu()?;
-        for _ in 0..100 {
-            sleep(Duration::from_millis(50)).await;
-            let now = self.cpu()?;
-            calm = if now == before { calm + 1 } else { 0 };
-            before = now;
-            if calm == 3 {
-                break;
-            }
-        }
-        Ok(())
+        cpu::settled(|| self.cpu()).await
     }
 }
 
@@ -203,26 +224,6 @@ impl Server {
 pub(crate) struct Memory {
     pub(crate) now: f64,
     pub(crate) peak: f64,
-}
-
-/// Returns the processor time a process used so far.
-pub(crate) fn cpu_of_process(process: &str) -> Result<Duration> {
-    let path = format!("/proc/{process}/stat");
-    let stat = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-    cpu_of(&stat).with_context(|| format!("read {path}"))
-}
-
-/// Returns user and system time of a `/proc/PID/stat` line.
-fn cpu_of(stat: &str) -> Option<Duration> {
-    // The name, in brackets, may have blanks; the state follows it.
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let mut fields = fields.split(' ').skip(11);
-    Some(of_ticks(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?))
-}
-
-/// Returns a time the kernel counts in ticks.
-pub(crate) fn of_ticks(ticks: u64) -> Duration {
-    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 /// Returns a value of `/proc/PID/status`, which are in KiB.
@@ -235,13 +236,6 @@ fn mebibytes_of(status: &str, name: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_processor_time_is_user_and_system_time() {
-        let stat = "42 (a (b) c) S 1 42 42 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 4 0 100 1000 10";
-
-        assert_eq!(cpu_of(stat), Some(Duration::from_secs(2)));
-    }
 
     #[test]
     fn memory_is_read_in_mebibytes() {

@@ -1,0 +1,176 @@
+//! One slice of load, and what it cost everybody on the machine.
+
+use crate::{
+    cpu,
+    drive::{Lane, Load, Pace, Slice, Unexpected, connect, slice},
+    estate::Person,
+    postgres::Postgres,
+    report::AtHalfLoad,
+    sample::{Latencies, Spread},
+    server::{Installation, Server},
+};
+use anyhow::Result;
+use std::time::Duration;
+
+/// Codes signed ahead for the first slice, for each second and all connections together.
+pub(crate) const FIRST_GUESS: f64 = 20_000.0;
+
+/// The load, and those it is sent in the name of.
+pub(crate) struct Bench<'a> {
+    pub(crate) installation: &'a Installation,
+    pub(crate) cores: usize,
+    /// Threads that send.
+    pub(crate) threads: usize,
+    /// How long a slice takes.
+    pub(crate) length: Duration,
+    pub(crate) rounds: u64,
+    pub(crate) people: Vec<Person>,
+    pub(crate) unexpected: Unexpected,
+}
+
+/// Who answers the load.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    /// Lanes are dealt to them in turn.
+    pub(crate) servers: &'a [Server],
+    /// The store, unless it is within the server.
+    pub(crate) postgres: Option<&'a Postgres>,
+}
+
+impl Target<'_> {
+    fn server_cpu(&self) -> Result<Duration> {
+        self.servers.iter().map(Server::cpu).sum()
+    }
+
+    fn postgres_cpu(&self) -> Result<Duration> {
+        self.postgres.map_or(Ok(Duration::ZERO), Postgres::cpu)
+    }
+
+    /// Returns the resident memory that the servers had at most, in MiB.
+    pub(crate) fn peak_memory(&self) -> Result<f64> {
+        self.servers.iter().map(|server| Ok(server.memory()?.peak)).sum()
+    }
+
+    async fn settle(&self) -> Result<()> {
+        cpu::settled(|| Ok(self.server_cpu()? + self.postgres_cpu()?)).await
+    }
+}
+
+/// A slice, and what it cost the servers, their store and us.
+pub(crate) struct Measured {
+    pub(crate) slice: Slice,
+    server_cpu: Duration,
+    postgres_cpu: Duration,
+    client_cpu: Duration,
+    /// The share of all cores that went to none of us: what disturbed the measurement.
+    pub(crate) disturbance: f64,
+}
+
+impl Measured {
+    /// Returns the servers' processor time for each answer, in microseconds.
+    pub(crate) fn server_micros(&self) -> f64 {
+        self.for_each_answer(self.server_cpu)
+    }
+
+    /// Returns the processor time of PostgreSQL for each answer, in microseconds.
+    pub(crate) fn postgres_micros(&self) -> f64 {
+        self.for_each_answer(self.postgres_cpu)
+    }
+
+    /// Returns our processor time for each answer, in microseconds.
+    pub(crate) fn client_micros(&self) -> f64 {
+        self.for_each_answer(self.client_cpu)
+    }
+
+    /// Returns everybody's processor time for each answer, in microseconds.
+    pub(crate) fn micros(&self) -> f64 {
+        self.server_micros() + self.postgres_micros() + self.client_micros()
+    }
+
+    fn for_each_answer(&self, time: Duration) -> f64 {
+        time.as_secs_f64() * 1e6 / self.slice.latencies.len() as f64
+    }
+}
+
+impl Bench<'_> {
+    /// Measures one slice, on new connections and with a new token.
+    pub(crate) async fn slice(
+        &mut self,
+        target: Target<'_>,
+        mut lanes: Vec<Lane>,
+        load: Load,
+        pace: Pace,
+        rate_guess: f64,
+    ) -> Result<(Measured, Vec<Lane>)> {
+        let codes = rate_guess * 1.5 * self.length.as_secs_f64() / lanes.len() as f64;
+        for lane in &mut lanes {
+            lane.sign_ahead(codes as usize);
+        }
+        let addresses: Vec<_> = target.servers.iter().map(|server| server.address).collect();
+        let authorization = self.installation.credentials.bearer(addresses[0]).await?;
+        let connected = connect(&addresses, lanes).await?;
+        target.settle().await?;
+
+        let (server_before, postgres_before) = (target.server_cpu()?, target.postgres_cpu()?);
+        let (client_before, busy_before) = (cpu::own()?, cpu::busy()?);
+        let (mut slice, connected) = slice(connected, &authorization, load, pace, self.length).await?;
+        let client_cpu = cpu::own()? - client_before;
+        let others = (cpu::busy()? - busy_before)
+            .saturating_sub(client_cpu)
+            .saturating_sub(target.server_cpu()? - server_before)
+            .saturating_sub(target.postgres_cpu()?.saturating_sub(postgres_before));
+        // What they put off belongs to this slice.
+        target.settle().await?;
+        let server_cpu = target.server_cpu()? - server_before;
+        let postgres_cpu = target.postgres_cpu()?.saturating_sub(postgres_before);
+
+        self.unexpected.append(std::mem::take(&mut slice.unexpected));
+        let lanes = connected.into_iter().map(|(_, lane)| lane).collect();
+        let disturbance = others.as_secs_f64() / slice.elapsed.as_secs_f64() / self.cores as f64;
+        Ok((Measured { slice, server_cpu, postgres_cpu, client_cpu, disturbance }, lanes))
+    }
+
+    /// Verifies for a slice that nobody looks at.
+    pub(crate) async fn warm_up(&mut self, target: Target<'_>) -> Result<()> {
+        let lanes = self.people.len().min(16);
+        let lanes = Lane::deal(std::mem::take(&mut self.people), lanes);
+        let (_, lanes) = self.slice(target, lanes, Load::Verify, Pace::Closed, FIRST_GUESS).await?;
+        self.people = Lane::gather(lanes);
+        Ok(())
+    }
+
+    /// Sends verifications at half the rate that was reached, and looks at how long each one takes.
+    pub(crate) async fn at_half_load(
+        &mut self,
+        target: Target<'_>,
+        connections: usize,
+        reached: &Spread,
+    ) -> Result<AtHalfLoad> {
+        let rate = reached.median / 2.0;
+        eprintln!("verifying {rate:.0} times a second over {connections} connections");
+
+        let mut lanes = Lane::deal(std::mem::take(&mut self.people), connections);
+        let (mut latencies, mut rates) = (Latencies::default(), Vec::new());
+        for _ in 0..self.rounds {
+            let (verify, back) = self.slice(target, lanes, Load::Verify, Pace::PerSecond(rate), rate).await?;
+            rates.push(verify.slice.rate());
+            latencies.append(verify.slice.latencies);
+            lanes = back;
+        }
+        self.people = Lane::gather(lanes);
+        Ok(AtHalfLoad { connections, per_second: Spread::of(rates), latency_ms: latencies.percentiles() })
+    }
+}
+
+/// Returns the spread of a figure over slices.
+pub(crate) fn spread(of: &[Measured], figure: fn(&Measured) -> f64) -> Spread {
+    Spread::of(of.iter().map(figure))
+}
+
+/// Returns the latencies of all answers of slices.
+pub(crate) fn latencies(of: Vec<Measured>) -> Latencies {
+    of.into_iter().fold(Latencies::default(), |mut all, measured| {
+        all.append(measured.slice.latencies);
+        all
+    })
+}

@@ -1,0 +1,113 @@
+//! Verifications by one node and by two on the same PostgreSQL, beside `pgbench` on the same server.
+
+use crate::{
+    drive::{Lane, Load, Pace},
+    measured::{Bench, FIRST_GUESS, Measured, Target, latencies, spread},
+    pgbench::{Form, Peer, Pgbench, Transactions},
+    postgres::Postgres,
+    report::{Beside, ByNodes, NodesAtConnections, Verification},
+    sample::Spread,
+    server::Server,
+};
+use anyhow::{Context, Result};
+
+/// One after the other, so that what disturbs one disturbs the others.
+struct Round {
+    transactions: Transactions,
+    statements: Transactions,
+    by_one: Measured,
+    by_two: Measured,
+}
+
+impl Bench<'_> {
+    /// Measures verifications at each number of connections, and at half of what one node reached over the most of them.
+    pub(crate) async fn beside_pgbench(
+        &mut self,
+        nodes: &[Server; 2],
+        postgres: &Postgres,
+        pgbench: &mut Pgbench<'_>,
+        connections: &[usize],
+    ) -> Result<Verification> {
+        let target = |servers| Target { servers, postgres: Some(postgres) };
+        let (one, two) = (target(&nodes[..1]), target(nodes));
+        let mut measured = Vec::new();
+        for &connections in connections {
+            eprintln!("verifying over {connections} connections");
+            nodes.iter().try_for_each(Server::reset_peak)?;
+            measured.push(self.in_turn(one, two, pgbench, connections).await?);
+        }
+        let most = measured.iter().max_by_key(|at| at.connections).context("no load was measured")?;
+        let at_half_load = self.at_half_load(one, most.connections, &most.one_node.per_second).await?;
+        Ok(Verification { at_connections: Beside::Pgbench(measured), at_half_load })
+    }
+
+    /// Interleaves slices of both scripts of `pgbench`, of one node and of two.
+    async fn in_turn(
+        &mut self,
+        one: Target<'_>,
+        two: Target<'_>,
+        pgbench: &mut Pgbench<'_>,
+        connections: usize,
+    ) -> Result<NodesAtConnections> {
+        let mut rounds = Vec::new();
+        let (mut of_one, mut of_two) = (FIRST_GUESS, FIRST_GUESS);
+        let mut lanes = Lane::deal(std::mem::take(&mut self.people), connections);
+        for _ in 0..self.rounds {
+            let transactions =
+                pgbench.slice(Form::Transaction, connections, self.threads, self.length).await?;
+            let statements = pgbench.slice(Form::Statement, connections, self.threads, self.length).await?;
+            let (by_one, back) = self.slice(one, lanes, Load::Verify, Pace::Closed, of_one).await?;
+            let (by_two, back) = self.slice(two, back, Load::Verify, Pace::Closed, of_two).await?;
+            (of_one, of_two) = (of_one.max(by_one.slice.rate()), of_two.max(by_two.slice.rate()));
+            lanes = back;
+            rounds.push(Round { transactions, statements, by_one, by_two });
+        }
+        self.people = Lane::gather(lanes);
+        Ok(summary(connections, rounds, [one.peak_memory()?, two.peak_memory()?]))
+    }
+}
+
+fn summary(connections: usize, rounds: Vec<Round>, peaks: [f64; 2]) -> NodesAtConnections {
+    let disturbance = rounds.iter().flat_map(|round| [&round.by_one, &round.by_two]).map(|by| by.disturbance);
+    let disturbance = Spread::of(disturbance);
+    let (mut transactions, mut statements) = (Vec::new(), Vec::new());
+    let (mut by_one, mut by_two) = (Vec::new(), Vec::new());
+    for round in rounds {
+        transactions.push(round.transactions);
+        statements.push(round.statements);
+        by_one.push(round.by_one);
+        by_two.push(round.by_two);
+    }
+    NodesAtConnections {
+        connections,
+        one_node: by_nodes(by_one, &transactions, &statements, peaks[0]),
+        two_nodes: by_nodes(by_two, &transactions, &statements, peaks[1]),
+        transactions: Peer::of(&transactions),
+        statements: Peer::of(&statements),
+        disturbance,
+    }
+}
+
+fn by_nodes(
+    slices: Vec<Measured>,
+    transactions: &[Transactions],
+    statements: &[Transactions],
+    peak_memory: f64,
+) -> ByNodes {
+    let beside = |peers: &[Transactions], ratio: fn(&Measured, &Transactions) -> f64| {
+        Spread::of(slices.iter().zip(peers).map(|(slice, peer)| ratio(slice, peer)))
+    };
+    let by_rate = |slice: &Measured, peer: &Transactions| slice.slice.rate() / peer.per_second;
+    ByNodes {
+        per_second: spread(&slices, |measured| measured.slice.rate()),
+        ratio: beside(transactions, by_rate),
+        statement_ratio: beside(statements, by_rate),
+        cpu_ratio: beside(transactions, |slice, peer| peer.micros() / slice.micros()),
+        server_cpu_micros: spread(&slices, Measured::server_micros),
+        postgres_cpu_micros: spread(&slices, Measured::postgres_micros),
+        client_cpu_micros: spread(&slices, Measured::client_micros),
+        peak_memory,
+        signed_late: slices.iter().map(|measured| measured.slice.signed_late).sum(),
+        latency_ms: latencies(slices).percentiles(),
+    }
+}
