@@ -247,7 +247,8 @@ impl<T: FnMut(Progress)> Copy<T> {
         let Some(mut mark) = self.begin().await? else {
             // It was finished before; whoever asks again may be in doubt.
             self.report.is_resumed = true;
-            return self.compare().await;
+            self.compare().await?;
+            return self.report.finding.is_none().then_some(()).ok_or_else(not_empty);
         };
         while let Stage::Copying { table, after } = mark.stage.clone() {
             mark = self.copy_table(mark, table, after).await?;
@@ -289,9 +290,7 @@ impl<T: FnMut(Progress)> Copy<T> {
         }
         match Standing::of(&self.to).await?.0 == self.source {
             true => Ok(None),
-            false => Err(refused(
-                "the target is not empty; choose an empty one (an empty directory, or a database fresh from createdb)",
-            )),
+            false => Err(not_empty()),
         }
     }
 
@@ -512,6 +511,12 @@ impl End {
     async fn finish(&self, mark: Vec<u8>) -> Result<()> {
         engine!(self, engine => engine.finish(mark).await)
     }
+}
+
+fn not_empty() -> Error {
+    refused(
+        "the target is not empty; choose an empty one (an empty directory, or a database fresh from createdb)",
+    )
 }
 
 /// Says that there is nothing to copy.
