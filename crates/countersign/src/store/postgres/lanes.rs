@@ -331,16 +331,14 @@ impl Lane {
             return Ok(());
         }
         settle(lent).await?;
-        let (done, open) = std::mem::take(jobs)
-            .into_iter()
-            .partition(|job: &Box<dyn Job>| job.proofs().iter().any(|proof| there.contains(proof)));
-        *jobs = open;
-        let done: Vec<Box<dyn Job>> = done;
-        for mut job in done {
-            if let Some(proof) = job.proofs().into_iter().find(|proof| there.contains(proof)) {
-                job.take_up(proof);
+        for mut job in std::mem::take(jobs) {
+            match job.proofs().into_iter().find(|proof| there.contains(proof)) {
+                Some(proof) => {
+                    job.take_up(proof);
+                    job.answer();
+                }
+                None => jobs.push(job),
             }
-            job.answer();
         }
         Ok(())
     }
