@@ -30,6 +30,17 @@ impl Balancer {
         Self { address, process: Process::start(command, &room.folder("balancer")) }
     }
 
+    /// Returns how often a request came to a node that did not let it in any more, and had to go elsewhere.
+    ///
+    /// A line of the log has five times, and then five counts, of which the last is that of retries.
+    pub(crate) fn retries(&self) -> usize {
+        let is_retried = |line: &str| {
+            let mut fives = line.split_whitespace().filter(|word| word.split('/').count() == 5);
+            fives.nth(1).is_some_and(|counts| !counts.ends_with("/0"))
+        };
+        self.process.log().lines().filter(|line| is_retried(line)).count()
+    }
+
     /// Fails if it ended.
     pub(crate) fn check(&mut self) {
         let end = self.process.end();

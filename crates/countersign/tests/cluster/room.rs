@@ -166,6 +166,11 @@ impl Process {
         }
     }
 
+    /// Returns what it logged.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
     /// Returns the end of what it logged.
     pub(crate) fn log_tail(&self) -> String {
         log_tail(&self.log)

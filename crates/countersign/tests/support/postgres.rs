@@ -11,6 +11,7 @@ use countersign::{
 };
 use std::{
     io::{BufRead, BufReader, Read},
+    os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command, Stdio},
     sync::OnceLock,
@@ -52,6 +53,8 @@ impl Server {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // Whoever kills a test with all its processes leaves this one to clear away the server.
+            .process_group(0)
             .spawn()
             .unwrap_or_else(|error| panic!("start {}: {error}", script.display()));
         let mut lines = Vec::new();

@@ -65,7 +65,7 @@ impl Engine for OnPostgres {
     }
 
     async fn has_letter(&self, id: DeliveryId) -> bool {
-        self.run("SELECT FROM deliveries WHERE id = $1 AND body IS NOT NULL", id.uuid()).await.len() == 1
+        self.run("SELECT 1 FROM deliveries WHERE id = $1 AND body IS NOT NULL", id.uuid()).await.len() == 1
     }
 
     async fn damage_letter(&self, id: DeliveryId) {
@@ -156,7 +156,7 @@ async fn check(client: &Client) -> Result<bool> {
         return Err(unfit(&format!("it is an installation's, and has its {value}")));
     }
     for table in tables.iter().filter(|table| FILLED.contains(&table.as_str())) {
-        if !rows(client, &format!("SELECT FROM {table} LIMIT 1"), &[]).await?.is_empty() {
+        if !rows(client, &format!("SELECT 1 FROM {table} LIMIT 1"), &[]).await?.is_empty() {
             return Err(unfit(&format!("its table {table} is not empty")));
         }
     }
