@@ -91,6 +91,8 @@ pub async fn verify(store: &Store, keys: &Keys) -> Result<Report> {
     proof.compare_documents(store).await?;
     proof.read_claimed(store, settled).await?;
     proof.compare_claims();
+    proof.claim_departed();
+    proof.read_claimed(store, settled).await?;
     proof.compare_roster();
     Ok(proof.report)
 }
@@ -387,6 +389,18 @@ impl Proof {
             } else {
                 let name = named(Subject::User(id));
                 self.report.found(format!("{name}: the trail does not know of its creation"));
+            }
+        }
+    }
+
+    /// Claims what was said of chains when their people were deleted, of those who were while all this was read.
+    fn claim_departed(&mut self) {
+        for (user, enrolled) in &self.roster {
+            if let Enrolled::Deleted { head } = enrolled
+                && self.chains.get(user) != Some(head)
+            {
+                let subject = Subject::User(UserId::from_uuid(*user));
+                self.claims.insert(*user, ClaimedHead { subject, head: *head });
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::cli::{failure::Failure, installation::Installation, screen::Screen};
 #[command(
     after_help = "Examples:\n  countersign store citus\n  countersign store citus --apply --config /etc/countersign.toml\n\n\
                         Applied to an empty database or to one in use; Citus moves what is there.\n\
-                        Set store.sharded = true afterwards, and run countersign store conformance on a database like it first."
+                        Set store.sharded = true afterwards, and try the conformance checks on a database like it first."
 )]
 pub(in crate::cli) struct Args {
     #[command(flatten)]

@@ -354,18 +354,22 @@ const COMMITTED: &str = "SELECT subject, seq, \"row\" FROM audit
     JOIN unnest($1::uuid[], $2::int8[]) AS wanted (subject, seq) USING (subject, seq)";
 
 fn overdue() -> Fault {
-    Fault::Passing("the database did not answer in time".into())
+    Fault::Passing(OVERDUE.into())
 }
+
+const OVERDUE: &str = "the database did not answer in time";
 
 /// How long an operation goes on trying.
 pub(super) struct Patience {
     pub(super) until: Instant,
     pauses: std::slice::Iter<'static, Duration>,
+    /// Why the attempt before failed: that time ran out says less.
+    cause: Option<String>,
 }
 
 impl Patience {
     pub(super) fn new() -> Self {
-        Self { until: Instant::now() + DEADLINE, pauses: PAUSES.iter() }
+        Self { until: Instant::now() + DEADLINE, pauses: PAUSES.iter(), cause: None }
     }
 
     /// Waits before the next attempt, or says that there will be none.
@@ -380,6 +384,13 @@ impl Patience {
             }
         };
         let is_over = Instant::now() + pause >= self.until;
+        let fault = match (fault, self.cause.take()) {
+            (Fault::Passing(cause), Some(before)) if cause == OVERDUE => Fault::Passing(before),
+            (fault, _) => fault,
+        };
+        if let Fault::Passing(cause) = &fault {
+            self.cause = Some(cause.clone());
+        }
         match fault {
             Fault::Final(error) => Err(error),
             Fault::Overtaken if is_over => Err(Error::Busy),

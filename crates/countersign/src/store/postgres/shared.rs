@@ -336,7 +336,10 @@ impl Statements {
         );
         Self {
             timeline,
-            load: format!("SELECT id, version, audit_row, body, {timeline} FROM users WHERE id = ANY($1)"),
+            // Asked once, not for each row.
+            load: format!(
+                "SELECT id, version, audit_row, body, (SELECT {timeline}) FROM users WHERE id = ANY($1)"
+            ),
             write_one: format!(
                 "WITH changed AS (
                      UPDATE users SET version = version + 1, audit_row = $7, updated_at = $3, body = $4
