@@ -7,7 +7,7 @@ use crate::{
     postgres::Postgres,
     report::AtHalfLoad,
     sample::{Latencies, Spread},
-    server::{Installation, Server},
+    server::{Commits, Installation, Server},
 };
 use anyhow::Result;
 use std::time::Duration;
@@ -51,6 +51,17 @@ impl Target<'_> {
         self.servers.iter().map(|server| Ok(server.memory()?.peak)).sum()
     }
 
+    /// Returns what the servers committed since they were started.
+    async fn commits(&self) -> Result<Commits> {
+        let mut sum = Commits::default();
+        for server in self.servers {
+            let of_one = server.commits().await?;
+            sum.commits += of_one.commits;
+            sum.changes += of_one.changes;
+        }
+        Ok(sum)
+    }
+
     async fn settle(&self) -> Result<()> {
         cpu::settled(|| Ok(self.server_cpu()? + self.postgres_cpu()?)).await
     }
@@ -62,6 +73,8 @@ pub(crate) struct Measured {
     server_cpu: Duration,
     postgres_cpu: Duration,
     client_cpu: Duration,
+    /// How many changes shared a commit.
+    pub(crate) changes_per_commit: f64,
     /// The share of all cores that went to none of us: what disturbed the measurement.
     pub(crate) disturbance: f64,
 }
@@ -111,6 +124,7 @@ impl Bench<'_> {
         let connected = connect(&addresses, lanes).await?;
         target.settle().await?;
 
+        let commits_before = target.commits().await?;
         let (server_before, postgres_before) = (target.server_cpu()?, target.postgres_cpu()?);
         let (client_before, busy_before) = (cpu::own()?, cpu::busy()?);
         let (mut slice, connected) = slice(connected, &authorization, load, pace, self.length).await?;
@@ -124,10 +138,16 @@ impl Bench<'_> {
         let server_cpu = target.server_cpu()? - server_before;
         let postgres_cpu = target.postgres_cpu()?.saturating_sub(postgres_before);
 
+        let commits = target.commits().await?;
+        let changes = (commits.changes - commits_before.changes) as f64;
+        let changes_per_commit = changes / (commits.commits - commits_before.commits) as f64;
+
         self.unexpected.append(std::mem::take(&mut slice.unexpected));
         let lanes = connected.into_iter().map(|(_, lane)| lane).collect();
         let disturbance = others.as_secs_f64() / slice.elapsed.as_secs_f64() / self.cores as f64;
-        Ok((Measured { slice, server_cpu, postgres_cpu, client_cpu, disturbance }, lanes))
+        let measured =
+            Measured { slice, server_cpu, postgres_cpu, client_cpu, changes_per_commit, disturbance };
+        Ok((measured, lanes))
     }
 
     /// Verifies for a slice that nobody looks at.

@@ -106,6 +106,7 @@ fn by_nodes(
         server_cpu_micros: spread(&slices, Measured::server_micros),
         postgres_cpu_micros: spread(&slices, Measured::postgres_micros),
         client_cpu_micros: spread(&slices, Measured::client_micros),
+        changes_per_commit: spread(&slices, |measured| measured.changes_per_commit),
         peak_memory,
         signed_late: slices.iter().map(|measured| measured.slice.signed_late).sum(),
         latency_ms: latencies(slices).percentiles(),

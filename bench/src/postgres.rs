@@ -70,6 +70,11 @@ impl Postgres {
         self.pooled.is_some()
     }
 
+    /// Tells whether the servers under test may prepare statements: not where each may reach another connection.
+    pub(crate) const fn is_prepared(&self) -> bool {
+        !self.is_pooled()
+    }
+
     /// Returns the URL of a database, not through the pool.
     pub(crate) fn url_of(&self, database: &str) -> String {
         let server = self.direct.strip_suffix(DATABASE).unwrap_or(&self.direct);

@@ -117,7 +117,10 @@ async fn measure(
     let machine = Machine::describe(room)?;
     let installation = match postgres {
         None => Installation::init(&options.server, room).await?,
-        Some(postgres) => Installation::init_on(&options.server, room, postgres.url()).await?,
+        Some(postgres) => {
+            let (url, is_prepared) = (postgres.url(), postgres.is_prepared());
+            Installation::init_on(&options.server, room, url, is_prepared).await?
+        }
     };
     let run = Run { options, threads, room, machine, installation: &installation, postgres };
     run.all().await.with_context(|| installation.log_tail())
@@ -238,6 +241,7 @@ async fn store(postgres: &Postgres, pgbench: &Pgbench<'_>) -> Result<PostgresSto
         version: postgres.version().await?,
         settings: postgres::SETTINGS.to_vec(),
         is_pooled: postgres.is_pooled(),
+        is_prepared: postgres.is_prepared(),
         document_bytes,
         event_bytes,
     })

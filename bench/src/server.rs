@@ -48,10 +48,19 @@ impl Installation {
         Self::init_in(binary, room, Vec::new()).await
     }
 
-    /// Makes an installation whose people are in the store with a URL, and a data directory below `room` for the rest.
-    pub(crate) async fn init_on(binary: &Path, room: &Path, store_url: &str) -> Result<Self> {
-        // Nodes take each other's tokens: they are one issuer.
-        let environment = [("STORE__URL", store_url), ("TOKENS__ISSUER", "http://countersign.bench")];
+    /// Makes an installation whose people are in the PostgreSQL with a URL, and a data directory below `room` for the rest.
+    pub(crate) async fn init_on(
+        binary: &Path,
+        room: &Path,
+        store_url: &str,
+        is_prepared: bool,
+    ) -> Result<Self> {
+        let environment = [
+            ("STORE__URL", store_url),
+            ("STORE__PREPARED_STATEMENTS", if is_prepared { "true" } else { "false" }),
+            // Nodes take each other's tokens: they are one issuer.
+            ("TOKENS__ISSUER", "http://countersign.bench"),
+        ];
         let environment = environment.map(|(name, value)| (format!("COUNTERSIGN__{name}"), value.to_owned()));
         Self::init_in(binary, room, environment.into()).await
     }
@@ -201,6 +210,13 @@ impl Server {
         cpu::of_process(&self.pid.to_string())
     }
 
+    /// Returns what the server committed since it was started.
+    pub(crate) async fn commits(&self) -> Result<Commits> {
+        let mut connection = Connection::open(self.address).await?;
+        let answer = connection.exchange(&request("GET", "/metrics", "", None)).await?;
+        Commits::of(&String::from_utf8_lossy(answer.body)).context("read the server's metrics")
+    }
+
     /// Returns what is resident now and what was at most, in MiB.
     pub(crate) fn memory(&self) -> Result<Memory> {
         let status =
@@ -220,6 +236,26 @@ impl Server {
     }
 }
 
+/// Durable commits, and the changes that shared them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Commits {
+    pub(crate) commits: u64,
+    pub(crate) changes: u64,
+}
+
+impl Commits {
+    /// Reads them from what `/metrics` answers.
+    fn of(metrics: &str) -> Option<Self> {
+        let value = |name: &str| {
+            metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+        };
+        Some(Self {
+            commits: value("countersign_store_commits")?,
+            changes: value("countersign_store_changes")?,
+        })
+    }
+}
+
 /// Resident memory in MiB.
 pub(crate) struct Memory {
     pub(crate) now: f64,
@@ -236,6 +272,13 @@ fn mebibytes_of(status: &str, name: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commits_are_read_from_the_metrics() {
+        let metrics = "# TYPE countersign_store_commits gauge\ncountersign_store_commits 3\ncountersign_store_changes 40\n";
+
+        assert_eq!(Commits::of(metrics), Some(Commits { commits: 3, changes: 40 }));
+    }
 
     #[test]
     fn memory_is_read_in_mebibytes() {

@@ -17,6 +17,8 @@ pub(crate) struct PostgresStore {
     pub(crate) settings: Vec<&'static str>,
     /// The servers under test reached it through a pool of transactions.
     pub(crate) is_pooled: bool,
+    /// The servers under test prepared their statements, once a connection.
+    pub(crate) is_prepared: bool,
     /// The bytes of a document and of an event, as `pgbench` wrote them.
     pub(crate) document_bytes: usize,
     pub(crate) event_bytes: usize,
@@ -24,9 +26,13 @@ pub(crate) struct PostgresStore {
 
 impl PostgresStore {
     pub(super) fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { version, settings, is_pooled, document_bytes, event_bytes } = self;
+        let Self { version, settings, is_pooled, is_prepared, document_bytes, event_bytes } = self;
         let reached = if *is_pooled { "through pgbouncer, by transactions" } else { "directly" };
-        writeln!(f, "store     PostgreSQL {version}, on the same cores, reached {reached}")?;
+        let statements = if *is_prepared { "prepared" } else { "not prepared" };
+        writeln!(
+            f,
+            "store     PostgreSQL {version}, on the same cores, reached {reached}, statements {statements}"
+        )?;
         writeln!(f, "          {}", settings.join(" "))?;
         writeln!(
             f,
@@ -69,6 +75,8 @@ pub(crate) struct ByNodes {
     pub(crate) server_cpu_micros: Spread,
     pub(crate) postgres_cpu_micros: Spread,
     pub(crate) client_cpu_micros: Spread,
+    /// How many verifications shared a commit.
+    pub(crate) changes_per_commit: Spread,
     /// Resident memory in MiB, of all nodes together.
     pub(crate) peak_memory: f64,
     /// Codes that had to be signed inside a timed slice.
@@ -76,7 +84,7 @@ pub(crate) struct ByNodes {
 }
 
 /// The table's columns, each with the two lines above it.
-const COLUMNS: [[&str; 2]; 14] = [
+const COLUMNS: [[&str; 2]; 15] = [
     ["connec-", "tions"],
     ["", "nodes"],
     ["verifications", "/s"],
@@ -86,6 +94,7 @@ const COLUMNS: [[&str; 2]; 14] = [
     ["ratio", "by CPU"],
     ["p50", "ms"],
     ["p99", "ms"],
+    ["to a", "commit"],
     ["servers", "µs each"],
     ["PostgreSQL", "µs each"],
     ["client", "µs each"],
@@ -125,6 +134,7 @@ impl NodesAtConnections {
                 format!("{:.2}", by.cpu_ratio.median),
                 format!("{:.2}", by.latency_ms.p50),
                 format!("{:.2}", by.latency_ms.p99),
+                format!("{:.1}", by.changes_per_commit.median),
                 format!("{:.1}", by.server_cpu_micros.median),
                 format!("{:.1}", by.postgres_cpu_micros.median),
                 format!("{:.1}", by.client_cpu_micros.median),
