@@ -34,7 +34,7 @@ use crate::{
     load::{Desk, Load},
     people::{Kind, Person},
     report::Report,
-    room::Room,
+    room::{Place, Room},
     site::Site,
     trail::Trail,
 };
@@ -101,7 +101,8 @@ impl Plan {
     /// Runs it; returns what the checker found and what `audit verify` said.
     async fn run(&self) -> (Vec<Violation>, Result<String, String>) {
         let keep = keep(self.name);
-        let room = Room::new(&keep);
+        let place = if self.seconds > 0 { Place::Disk } else { Place::Memory };
+        let room = Room::new(place, &keep);
         let mut rng = StdRng::seed_from_u64(self.seed);
         let mut site = Site::start(&room, self.replication).await;
         let people = self.people(&site, &mut rng).await;

@@ -29,7 +29,7 @@ const ENVIRONMENT: [(&str, &str); 6] = [
     ("NO_COLOR", "1"),
 ];
 /// How long a node may take to be ready, and to end. Far more than it needs, for machines under load.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Where a node finds its database, and the wires on the way there.
 pub(crate) struct Upstream {
@@ -53,6 +53,8 @@ pub(crate) struct Node {
     settings: Vec<(String, String)>,
     http: Client,
     process: Option<Process>,
+    /// Whether it was ready since it was last started.
+    was_ready: bool,
 }
 
 /// The first client, as `countersign init --json` prints it.
@@ -79,7 +81,17 @@ impl Node {
         }
         let http = Client::builder().no_proxy().timeout(Duration::from_secs(2)).build().expect("a client");
         let clock = Clock::right(&folder);
-        Self { number, address: room.address(), folder, clock, upstream, settings, http, process: None }
+        Self {
+            number,
+            address: room.address(),
+            folder,
+            clock,
+            upstream,
+            settings,
+            http,
+            process: None,
+            was_ready: false,
+        }
     }
 
     /// Adds a setting.
@@ -131,6 +143,7 @@ impl Node {
         let mut command = self.command(&["serve", "--listen", &self.address.to_string()]);
         self.clock.lend_to(&mut command);
         self.process = Some(Process::start(command, &self.folder));
+        self.was_ready = false;
     }
 
     /// Kills it.
@@ -159,20 +172,25 @@ impl Node {
         asked.is_ok_and(|answer| answer.status().as_u16() == 200)
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits until it says that it is ready. One that gives up before, because it finds no database to start with, is started
+    /// again, as a service manager does.
     pub(crate) async fn wait_until_ready(&mut self) {
         let begun = Instant::now();
         while !self.is_ready().await {
-            self.check();
+            if self.check().is_some() {
+                self.start();
+            }
             assert!(begun.elapsed() < PATIENCE, "node {} is not ready; {}", self.number, self.log_tail());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        self.was_ready = true;
     }
 
-    /// Fails if it ended without being told to.
-    pub(crate) fn check(&mut self) {
-        let end = self.process.as_mut().and_then(Process::end);
-        assert!(end.is_none(), "node {} ended: {end:?}; {}", self.number, self.log_tail());
+    /// Tells how it ended, if it did. Fails if it had been ready: nobody told it to.
+    fn check(&mut self) -> Option<ExitStatus> {
+        let end = self.process.as_mut().and_then(Process::end)?;
+        assert!(!self.was_ready, "node {} ended: {end:?}; {}", self.number, self.log_tail());
+        Some(end)
     }
 
     fn log_tail(&self) -> String {

@@ -7,7 +7,7 @@ use crate::{
     keep,
     node::{NODES, Node, Upstream},
     people::{Kind, Person, set_policy},
-    room::Room,
+    room::{Place, Room},
 };
 use rand::{SeedableRng, rngs::StdRng};
 use std::{
@@ -33,7 +33,7 @@ const NOTICE: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_behind_a_balancer_fails_no_request() {
-    let room = Room::new(&keep("rolling"));
+    let room = Room::new(Place::Memory, &keep("rolling"));
     let postgres = Postgres::start();
     let mut nodes: Vec<Node> = (0..NODES).map(|number| node(&room, number, &postgres.url)).collect();
     let credentials = nodes[0].init();
@@ -112,6 +112,7 @@ impl Postgres {
     fn start() -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/throwaway-postgres");
         let mut script = Command::new(script)
+            .arg("--in-memory")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

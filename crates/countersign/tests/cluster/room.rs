@@ -47,6 +47,15 @@ const PACKAGES: [(&str, &str); 6] = [
 /// down for a moment finds its port free when it comes back.
 const PORTS: std::ops::Range<u16> = 18_000..32_000;
 
+/// Where a room is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Place {
+    /// Where temporary files are.
+    Disk,
+    /// In memory, if there is room: its programs commit as they would elsewhere, but wait for no disk that others use, too.
+    Memory,
+}
+
 /// Two rooms at a time would only measure how they share the machine.
 static ALONE: Mutex<()> = Mutex::new(());
 
@@ -62,10 +71,14 @@ pub(crate) struct Room {
 
 impl Room {
     /// Makes one. What its programs log is copied to a folder that stays.
-    pub(crate) fn new(logs: &Path) -> Self {
+    pub(crate) fn new(place: Place, logs: &Path) -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder =
-            tempfile::Builder::new().prefix("countersign-cluster-").tempdir().expect("a folder").keep();
+        let parent = match place {
+            Place::Disk => std::env::temp_dir(),
+            Place::Memory => memory().unwrap_or_else(std::env::temp_dir),
+        };
+        let folder = tempfile::Builder::new().prefix("countersign-cluster-").tempdir_in(parent);
+        let folder = folder.expect("a folder").keep();
         let warden = Command::new("sh")
             .args(["-c", WARDEN])
             .arg(&folder)
@@ -122,6 +135,14 @@ impl Drop for Room {
         drop(self.warden.stdin.take());
         let _ = self.warden.wait();
     }
+}
+
+/// Returns where files are in memory, if there are a few gigabytes of it.
+fn memory() -> Option<PathBuf> {
+    const MEBIBYTES: u64 = 6 << 10;
+    let output = Command::new("df").args(["--output=avail", "--block-size=1M", "/dev/shm"]).output().ok()?;
+    let room: u64 = String::from_utf8(output.stdout).ok()?.lines().last()?.trim().parse().ok()?;
+    (room >= MEBIBYTES).then(|| PathBuf::from("/dev/shm"))
 }
 
 const LOG: &str = "log";
