@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's results and its signs of life")]
 
 mod baseline;
+mod check;
 mod client;
 mod cpu;
 mod crash;
@@ -45,6 +46,8 @@ struct Cli {
 enum Command {
     /// Starts a server of its own and measures it.
     Run(run::Options),
+    /// Counts the instructions of a verification, and compares them with those on record.
+    Check(check::Options),
     /// Loads people into a server that runs.
     Load(LoadOptions),
     /// Kills a server of its own under load, again and again, and checks what is left.
@@ -111,6 +114,7 @@ fn runtime(threads: usize) -> Result<Runtime> {
 async fn perform(command: &Command, threads: usize) -> Result<()> {
     match command {
         Command::Run(options) => run::run(options, threads).await,
+        Command::Check(options) => check::run(options).await,
         Command::Load(options) => load(options).await,
         Command::Crash(options) => crash::run(options).await,
         Command::Messages(options) => messages::kill(options).await,

@@ -103,14 +103,27 @@ impl Installation {
 
     /// Starts the server; returns it with the time from spawning it to its first answer.
     pub(crate) async fn start(&self) -> Result<(Server, Duration)> {
+        self.launch(&self.binary, &[]).await
+    }
+
+    /// Starts the server by another program, whose name and arguments come before the server's.
+    pub(crate) async fn start_under(&self, starter: &[String]) -> Result<Server> {
+        let (program, arguments) = starter.split_first().context("nothing to start the server by")?;
+        let binary = self.binary.to_string_lossy();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain([&*binary]).collect();
+        Ok(self.launch(Path::new(program), &arguments).await?.0)
+    }
+
+    async fn launch(&self, program: &Path, before: &[&str]) -> Result<(Server, Duration)> {
         let address = free_address()?;
         let log = fs::OpenOptions::new().create(true).append(true).open(&self.log)?;
-        let arguments = ["serve", "--listen", &address.to_string()];
-        let mut command = command(&self.binary, &arguments, &self.data, &self.environment);
+        let listen = address.to_string();
+        let arguments = [before, &["serve", "--listen", &listen]].concat();
+        let mut command = command(program, &arguments, &self.data, &self.environment);
         command.stdout(log.try_clone()?).stderr(log);
 
         let spawned = Instant::now();
-        let child = command.spawn().with_context(|| format!("run {}", self.binary.display()))?;
+        let child = command.spawn().with_context(|| format!("run {}", program.display()))?;
         let pid = child.id().context("the server has no process id")?;
         let mut server = Server { child, pid, address };
         match timeout(START_LIMIT, server.first_answer()).await {
@@ -166,7 +179,7 @@ fn free_address() -> Result<SocketAddr> {
 /// A server that runs.
 pub(crate) struct Server {
     child: Child,
-    pid: u32,
+    pub(crate) pid: u32,
     pub(crate) address: SocketAddr,
 }
 

@@ -1,0 +1,227 @@
+//! Counts the instructions of a verification: a figure that stays the same whatever else the machine does, and so can
+//! guard the path against growing.
+//!
+//! The server runs under callgrind, which counts what the program executes and not what the kernel does for it.
+
+use crate::{
+    client::{Connection, json_request},
+    estate::{self, Person, text},
+    server::{Installation, Server},
+};
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+use tokio::process::Command;
+
+/// People: enough that each connection has some of its own.
+const PEOPLE: u64 = 1024;
+/// How many connections are crowded: the number the goals are given for.
+const CROWD: usize = 64;
+/// Verifications counted on each connection of a crowd.
+const CROWDED: usize = 50;
+/// Verifications counted on a connection alone.
+const ALONE: usize = 500;
+/// Verifications before those that count: caches fill, and what is prepared once is prepared.
+const WARM_UP: usize = 3;
+/// How much more than recorded is too much.
+const TOLERANCE: f64 = 0.10;
+
+/// Where the record is, and whether it is to be written anew.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The server's binary.
+    #[arg(long, default_value = "target/release/countersign")]
+    server: PathBuf,
+    /// Where the temporary data directory is made.
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+    /// The record.
+    #[arg(long, value_name = "FILE", default_value = "bench/instructions.json")]
+    file: PathBuf,
+    /// Writes the record instead of comparing with it.
+    #[arg(long)]
+    record: bool,
+    /// Keeps callgrind's own output in this directory, for callgrind_annotate.
+    #[arg(long, value_name = "DIR")]
+    profile: Option<PathBuf>,
+}
+
+/// Instructions for each verification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Instructions {
+    /// One after the other: each has a commit of its own.
+    alone: u64,
+    /// Over many connections: they share commits.
+    crowded: u64,
+}
+
+impl Instructions {
+    /// Returns what has grown too much since `before`, and by which share.
+    fn excess(&self, before: &Self) -> Option<String> {
+        let figures = [("alone", self.alone, before.alone), ("crowded", self.crowded, before.crowded)];
+        let grown = figures.into_iter().filter_map(|(name, now, before)| {
+            let growth = now as f64 / before as f64 - 1.0;
+            (growth > TOLERANCE).then(|| format!("{name}: {now}, {:.1} % more than {before}", growth * 100.0))
+        });
+        grown.reduce(|all, one| format!("{all}; {one}"))
+    }
+}
+
+/// Counts, prints, and compares with the record or writes it.
+pub(crate) async fn run(options: &Options) -> Result<()> {
+    let found = Command::new("valgrind").arg("--version").output().await;
+    ensure!(found.is_ok(), "callgrind is missing: install Debian's package valgrind");
+    let room = tempfile::Builder::new().prefix("countersign-check-").tempdir_in(&options.dir)?;
+    let profiles = options.profile.as_deref().unwrap_or(room.path());
+    let installation = Installation::init(&options.server, room.path()).await?;
+    let counted = count(&installation, profiles).await.with_context(|| installation.log_tail())?;
+
+    println!("instructions of a verification: {} alone, {} crowded", counted.alone, counted.crowded);
+    if options.record {
+        return write(&options.file, counted);
+    }
+    let recorded = read(&options.file)?;
+    match counted.excess(&recorded) {
+        None => {
+            println!("recorded: {} alone, {} crowded; not grown", recorded.alone, recorded.crowded);
+            Ok(())
+        }
+        Some(excess) => bail!(
+            "the path of a verification has grown: {excess}. Find out why, or record it on purpose: scripts/bench --check --record"
+        ),
+    }
+}
+
+fn read(file: &Path) -> Result<Instructions> {
+    let text = fs::read(file).with_context(|| format!("read {}", file.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))
+}
+
+fn write(file: &Path, counted: Instructions) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(&counted)?;
+    text.push(b'\n');
+    fs::write(file, text).with_context(|| format!("write {}", file.display()))?;
+    println!("recorded in {}", file.display());
+    Ok(())
+}
+
+async fn count(installation: &Installation, profiles: &Path) -> Result<Instructions> {
+    let (server, _) = installation.start().await?;
+    let (mut people, _) = estate::load(server.address, &installation.credentials, 0..PEOPLE, CROWD).await?;
+    server.stop().await?;
+
+    let output = profiles.join("callgrind.out");
+    let server = installation.start_under(&callgrind(&output)).await?;
+    let authorization = installation.credentials.bearer(server.address).await?;
+    monitor(&server, "instrumentation on").await?;
+    let mut counted = Vec::new();
+    for (connections, each) in [(1, ALONE), (CROWD, CROWDED)] {
+        let lanes = people.len() / connections;
+        let mut lanes: Vec<Vec<Person>> = (1..connections).map(|_| people.split_off(people.len() - lanes)).collect();
+        lanes.push(std::mem::take(&mut people));
+        let mut lanes = connect(&server, lanes).await?;
+        lanes = verify(lanes, &authorization, WARM_UP).await?;
+        monitor(&server, "zero").await?;
+        lanes = verify(lanes, &authorization, each).await?;
+        monitor(&server, "dump").await?;
+        people = lanes.into_iter().flat_map(|(_, people)| people).collect();
+        let dump = PathBuf::from(format!("{}.{}", output.display(), counted.len() + 1));
+        counted.push(total(&dump)? / (connections * each) as u64);
+    }
+    server.stop().await?;
+    Ok(Instructions { alone: counted[0], crowded: counted[1] })
+}
+
+/// What the server is started by.
+fn callgrind(output: &Path) -> Vec<String> {
+    let output = format!("--callgrind-out-file={}", output.display());
+    // Nothing is counted before we say so: a start is another matter.
+    ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--quiet", &output].map(str::to_owned).into()
+}
+
+/// Tells callgrind something.
+async fn monitor(server: &Server, command: &str) -> Result<()> {
+    let pid = format!("--pid={}", server.pid);
+    let output = Command::new("vgdb").arg(pid).args(command.split(' ')).output().await.context("run vgdb")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "vgdb {command}: {}", said.trim_end());
+    Ok(())
+}
+
+/// Reads the sum of what a dump counted.
+fn total(dump: &Path) -> Result<u64> {
+    let text = fs::read_to_string(dump).with_context(|| format!("read {}", dump.display()))?;
+    total_of(&text).with_context(|| format!("read {}: it has no total", dump.display()))
+}
+
+fn total_of(dump: &str) -> Option<u64> {
+    dump.lines().rev().find_map(|line| line.strip_prefix("totals:")?.trim().parse().ok())
+}
+
+async fn connect(server: &Server, lanes: Vec<Vec<Person>>) -> Result<Vec<(Connection, Vec<Person>)>> {
+    let mut connected = Vec::new();
+    for people in lanes {
+        connected.push((Connection::open(server.address).await?, people));
+    }
+    Ok(connected)
+}
+
+/// Verifies `each` times on each connection, the people of a connection in turn.
+async fn verify(
+    lanes: Vec<(Connection, Vec<Person>)>,
+    authorization: &str,
+    each: usize,
+) -> Result<Vec<(Connection, Vec<Person>)>> {
+    let tasks: Vec<_> = lanes
+        .into_iter()
+        .map(|(mut connection, mut people)| {
+            let authorization = authorization.to_owned();
+            tokio::spawn(async move {
+                for turn in 0..each {
+                    let place = turn % people.len();
+                    let person = &mut people[place];
+                    let code = person.code(person.counter);
+                    person.counter += 1;
+                    let code = std::str::from_utf8(&code)?;
+                    let body = json!({ "user": text(&person.id), "code": code });
+                    let request = json_request("POST", "/v1/verify", &authorization, &body);
+                    let answer = connection.json(&request, 200).await?;
+                    ensure!(answer["result"] == "accepted", "verify: {answer}");
+                }
+                Ok((connection, people))
+            })
+        })
+        .collect();
+    let mut back = Vec::new();
+    for task in tasks {
+        back.push(task.await??);
+    }
+    Ok(back)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_grew_by_more_than_a_tenth_is_named() {
+        let before = Instructions { alone: 100_000, crowded: 50_000 };
+
+        assert_eq!(Instructions { alone: 109_000, crowded: 55_000 }.excess(&before), None);
+        assert_eq!(Instructions { alone: 20_000, crowded: 30_000 }.excess(&before), None);
+        let excess = Instructions { alone: 111_000, crowded: 50_000 }.excess(&before);
+        assert_eq!(excess.as_deref(), Some("alone: 111000, 11.0 % more than 100000"));
+    }
+
+    #[test]
+    fn the_total_of_a_dump_is_read() {
+        assert_eq!(total_of("events: Ir\nfn=(1) main\n1 20\ntotals: 1234\n"), Some(1234));
+        assert_eq!(total_of("events: Ir\n"), None);
+    }
+}
