@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 impl Sqlite {
     /// See [`crate::store::Store::append_checkpoint`].
     pub async fn append_checkpoint(&self, checkpoint: Checkpoint) -> Result<()> {
-        self.writer.commit(move |batch| append(batch, &checkpoint)).await
+        self.writer.commit_job(move |batch| append(batch, &checkpoint)).await
     }
 
     /// See [`crate::store::Store::checkpoints`].

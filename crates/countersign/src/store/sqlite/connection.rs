@@ -12,6 +12,8 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 const WRITER_CACHE: i64 = 16 * 1024;
 /// KiB of pages each reader keeps.
 const READER_CACHE: i64 = 2 * 1024;
+/// KiB of pages kept by the connection that copies the log: it reads none through its cache.
+const CHECKPOINTER_CACHE: i64 = 64;
 /// Above the size the log has under load, so that its blocks are used again instead of allocated anew.
 const LOG_KEEPS: i64 = 64 * 1024 * 1024;
 /// Prepared statements a connection keeps: more than there are.
@@ -40,6 +42,19 @@ pub(super) fn writer(path: &Path) -> Result<Connection> {
         "wal" => Ok(connection),
         mode => Err(Error::Store(format!("open database: cannot keep a write-ahead log here, only {mode}"))),
     }
+}
+
+/// Opens a connection that copies the log into the database.
+pub(super) fn checkpointer(path: &Path) -> Result<Connection> {
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | UNSHARED)?;
+    let pragmas = || {
+        connection.pragma_update(None, "cache_size", -CHECKPOINTER_CACHE)?;
+        // What was copied has to be on the disk before the log is written over.
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", 0)
+    };
+    pragmas().map_err(|error| explain("open database", &error))?;
+    Ok(connection)
 }
 
 /// Opens a connection that reads.

@@ -100,7 +100,7 @@ impl Sqlite {
     pub async fn prune_deliveries(&self, before: Timestamp, limit: usize) -> Result<usize> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.writer
-            .commit(move |batch| {
+            .commit_job(move |batch| {
                 let mut statement = batch.prepare_cached(
                     "DELETE FROM deliveries
                      WHERE pk IN (SELECT pk FROM deliveries WHERE settled_at < ?1 LIMIT ?2)",

@@ -18,7 +18,7 @@ impl Sqlite {
         let over = now.millis().saturating_sub(i64::try_from(HOUR.as_millis()).unwrap_or(i64::MAX));
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.writer
-            .commit(move |batch| {
+            .commit_job(move |batch| {
                 let mut statement = batch.prepare_cached(
                     "DELETE FROM destinations
                      WHERE key IN (SELECT key FROM destinations WHERE last_at <= ?1 LIMIT ?2)",
@@ -52,6 +52,9 @@ pub(super) fn count(batch: &Batch<'_>, parcels: &[Parcel]) -> Result<Counted> {
 impl Counted {
     /// Writes what was counted.
     pub(super) fn write(&self, batch: &Batch<'_>) -> Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
         let mut statement = batch.prepare_cached(
             "INSERT INTO destinations (key, last_at, sent) VALUES (?1, ?2, ?3)
              ON CONFLICT (key) DO UPDATE SET last_at = excluded.last_at, sent = excluded.sent",

@@ -14,7 +14,7 @@ impl Sqlite {
     /// See [`crate::store::Store::meta_once`].
     pub async fn meta_once(&self, name: &'static str, value: Vec<u8>) -> Result<Vec<u8>> {
         self.writer
-            .commit(move |batch| {
+            .commit_job(move |batch| {
                 batch
                     .prepare_cached("INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
                     .execute(params![name, value])?;
@@ -31,7 +31,7 @@ impl Sqlite {
     /// See [`crate::store::Store::commit_decoy`].
     pub async fn commit_decoy(&self) -> Result<()> {
         self.writer
-            .commit(|batch| {
+            .commit_job(|batch| {
                 batch.prepare_cached("UPDATE decoy SET count = count + 1 WHERE id = 1")?.execute([])?;
                 Ok(())
             })

@@ -4,6 +4,7 @@
 //! decide on documents without anybody overtaking it, and share one durable commit among all changes that wait.
 
 mod audit;
+mod checkpointer;
 mod checkpoints;
 mod connection;
 pub(super) mod copy;

@@ -178,27 +178,25 @@ pub(super) fn replace(batch: &Batch<'_>, held: Held) -> Result<()> {
     }
     let records = organisation.take_records();
     let messages = outbox::check(batch, organisation.take_parcels(), organisation.take_withdrawals())?;
-    let version = batch
+    let replaced = batch
         .prepare_cached(
             "UPDATE organisations SET version = version + 1, slug_key = ?3, audit_row = ?4, body = ?5
-             WHERE pk = ?1 AND version = ?2 RETURNING version",
+             WHERE pk = ?1 AND version = ?2",
         )?
-        .query_row(
-            params![
-                pk,
-                version,
-                organisation.slug.key(),
-                audit::newest_after(batch, &records, previous),
-                organisation.to_json(),
-            ],
-            |row| row.get(0),
-        )
-        .optional()?
-        .ok_or_else(|| overtaken("change organisation"))?;
+        .execute(params![
+            pk,
+            version,
+            organisation.slug.key(),
+            audit::newest_after(batch, &records, previous),
+            organisation.to_json(),
+        ])?;
+    if replaced != 1 {
+        return Err(overtaken("change organisation"));
+    }
     list_clients(batch, &organisation, &clients)?;
     audit::append(batch, &records, previous)?;
     messages.post(batch)?;
-    batch.after_commit(Effect::Organisation(Arc::new(organisation), version));
+    batch.after_commit(Effect::Organisation(Arc::new(organisation), version + 1));
     Ok(())
 }
 

@@ -35,18 +35,18 @@ impl Sqlite {
         limit: usize,
     ) -> Result<Vec<Claimed>> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.writer.commit(move |batch| claim(batch, channel, now, now.after(lease), limit)).await
+        self.writer.commit_job(move |batch| claim(batch, channel, now, now.after(lease), limit)).await
     }
 
     /// See [`crate::store::Store::settle`].
     pub async fn settle(&self, claimed: &Claimed, settlement: Settlement, now: Timestamp) -> Result<bool> {
         let (organisation, id, claim) = (claimed.organisation, claimed.id, claimed.claim);
-        self.writer.commit(move |batch| settle(batch, organisation, id, claim, &settlement, now)).await
+        self.writer.commit_job(move |batch| settle(batch, organisation, id, claim, &settlement, now)).await
     }
 
     /// See [`crate::store::Store::release_claims`].
     pub async fn release_claims(&self) -> Result<usize> {
-        self.writer.commit(release_claims).await
+        self.writer.commit_job(release_claims).await
     }
 
     /// See [`crate::store::Store::next_due`].

@@ -12,11 +12,14 @@ use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 
 /// Readings that go on at once.
 const CONNECTIONS: usize = 4;
+/// Readings that may wait for one of those. Beyond that the server is overloaded, and saying so at once helps more.
+const QUEUE: usize = 512;
 /// How long a reading waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The pool of reading connections.
 pub(super) struct Readers {
+    places: Semaphore,
     turns: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Connection>>>,
 }
@@ -25,14 +28,20 @@ impl Readers {
     /// Opens the connections.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let idle = (0..CONNECTIONS).map(|_| connection::reader(path)).collect::<Result<Vec<_>>>()?;
-        Ok(Self { turns: Arc::new(Semaphore::new(CONNECTIONS)), idle: Arc::new(Mutex::new(idle)) })
+        Ok(Self {
+            places: Semaphore::new(CONNECTIONS + QUEUE),
+            turns: Arc::new(Semaphore::new(CONNECTIONS)),
+            idle: Arc::new(Mutex::new(idle)),
+        })
     }
 
-    /// Runs a reading on a connection, on a thread that may block. It sees all that was answered before.
+    /// Runs a reading on a connection, on a thread that may block. It sees all that was answered before. `Error::Busy` where
+    /// too many wait, or one waits too long.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         reading: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        let _place = self.places.try_acquire().map_err(|_| Error::Busy)?;
         let turn = match timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await {
             Ok(Ok(turn)) => turn,
             Ok(Err(_)) | Err(_) => return Err(Error::Busy),

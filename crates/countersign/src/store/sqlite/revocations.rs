@@ -37,7 +37,7 @@ impl Sqlite {
     /// See [`crate::store::Store::forget_revocations`].
     pub async fn forget_revocations(&self, now: Timestamp) -> Result<()> {
         self.writer
-            .commit(move |batch| {
+            .commit_job(move |batch| {
                 batch
                     .prepare_cached("DELETE FROM revoked WHERE expires_at <= ?1")?
                     .execute([now.millis()])?;

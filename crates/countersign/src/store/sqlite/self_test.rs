@@ -14,7 +14,7 @@ impl Sqlite {
     /// See [`crate::store::Store::self_test`].
     pub async fn self_test(&self, now: Timestamp) -> Result<()> {
         self.writer
-            .commit(move |batch| {
+            .commit_job(move |batch| {
                 scratch::check_clock(audit::newest_time(batch)?, now)?;
                 batch.rehearse(|| rehearse(batch, now))
             })

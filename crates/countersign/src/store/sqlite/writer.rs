@@ -3,7 +3,7 @@
 //! Waiting changes share one durable write, so the cost of `fsync` falls as the load rises, and no change waits for
 //! a timer. While one batch becomes durable the next one gathers.
 
-use super::{directory::Directory, failure::explain};
+use super::{checkpointer::Checkpointer, directory::Directory, failure::explain};
 use crate::{
     error::{Error, Result},
     store::{
@@ -26,19 +26,17 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    sync::{Semaphore, oneshot},
+    sync::{Semaphore, SemaphorePermit, oneshot},
     time::timeout,
 };
 use tracing::{error, warn};
 
-/// Changes that may wait. Beyond that the server is overloaded, and saying so helps more than a longer queue.
+/// Changes that may wait. Beyond that the server is overloaded, and saying so at once helps more than a longer queue.
 const QUEUE: usize = 4096;
-/// How long a caller waits for a place in the queue.
+/// How long a job of the server's own waits for a place in the queue.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The most changes that share a commit.
 const BATCH: usize = 512;
-/// Pages the log may grow by before it is copied into the database.
-const CHECKPOINT_PAGES: u64 = 1000;
 /// How long nothing must happen before the log is emptied.
 const IDLE: Duration = Duration::from_secs(5);
 /// A page in the log, with its header.
@@ -47,7 +45,7 @@ const PAGE_BYTES: u64 = 4096 + 24;
 /// The way to the thread that writes.
 pub(super) struct Writer {
     /// Unbounded, so that sending never blocks a thread of the runtime; `room` bounds it.
-    queue: Sender<Message>,
+    sender: Sender<Message>,
     room: Arc<Semaphore>,
     counters: Arc<Counters>,
 }
@@ -73,7 +71,8 @@ impl Writer {
         directory: Directory,
         memory: Arc<Memory>,
     ) -> Result<Self> {
-        let (queue, waiting) = crossbeam_channel::unbounded();
+        let checkpointer = Checkpointer::start(&directory.database())?;
+        let (sender, waiting) = crossbeam_channel::unbounded();
         let room = Arc::new(Semaphore::new(QUEUE));
         let counters = Arc::new(Counters::default());
 
@@ -83,23 +82,23 @@ impl Writer {
             Ok(())
         }))?;
         let thread = Thread {
+            checkpointer,
             connection,
             _directory: directory,
             waiting,
             room: Arc::clone(&room),
             counters: Arc::clone(&counters),
             memory,
-            checkpointed: 0,
             closing: None,
         };
         thread::Builder::new()
             .name("countersign-store".into())
             .spawn(move || thread.run())
             .map_err(|error| Error::Store(format!("start the thread that writes: {error}")))?;
-        Ok(Self { queue, room, counters })
+        Ok(Self { sender, room, counters })
     }
 
-    /// Runs `work` in the next batch and answers once that is durable.
+    /// Runs `work` in the next batch and answers once that is durable; `Error::Busy` at once where too many wait.
     ///
     /// `work` may run more than once. Once it is in the queue it runs, also when nobody waits for the answer any more:
     /// hanging up does not undo a counted failure.
@@ -107,31 +106,39 @@ impl Writer {
         &self,
         work: impl FnMut(&Batch<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.wait_for_room().await?;
-        let (reply, answer) = oneshot::channel();
-        let command = Box::new(Task { work, outcome: None, reply });
-        self.queue.send(Message::Command(command)).map_err(|_| Error::Busy)?;
-        answer.await.unwrap_or(Err(Error::Busy))
+        let place = self.room.try_acquire().map_err(|_| Error::Busy)?;
+        self.queue(place, work).await
     }
 
-    async fn wait_for_room(&self) -> Result<()> {
-        let permit = match self.room.try_acquire() {
-            Ok(permit) => permit,
-            Err(_) => match timeout(PATIENCE, self.room.acquire()).await {
-                Ok(Ok(permit)) => permit,
-                Ok(Err(_)) | Err(_) => return Err(Error::Busy),
-            },
-        };
+    /// The same for what the server does of its own accord: it waits for a place, because nobody would come back with it.
+    pub(super) async fn commit_job<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&Batch<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match timeout(PATIENCE, self.room.acquire()).await {
+            Ok(Ok(place)) => self.queue(place, work).await,
+            Ok(Err(_)) | Err(_) => Err(Error::Busy),
+        }
+    }
+
+    async fn queue<T: Send + 'static>(
+        &self,
+        place: SemaphorePermit<'_>,
+        work: impl FnMut(&Batch<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         // The writer gives it back when it takes the command.
-        permit.forget();
-        Ok(())
+        place.forget();
+        let (reply, answer) = oneshot::channel();
+        let command = Box::new(Task { work, outcome: None, reply });
+        self.sender.send(Message::Command(command)).map_err(|_| Error::Busy)?;
+        answer.await.unwrap_or(Err(Error::Busy))
     }
 
     /// Finishes what waits, empties the log, closes the connection and gives the directory back.
     pub(super) async fn close(&self) {
         self.room.close();
         let (done, closed) = oneshot::channel();
-        if self.queue.send(Message::Close(done)).is_ok() {
+        if self.sender.send(Message::Close(done)).is_ok() {
             // An error says that the thread is gone already.
             let _ = closed.await;
         }
@@ -142,7 +149,7 @@ impl Writer {
         Gauges {
             commits: self.counters.commits.load(Relaxed),
             changes: self.counters.changes.load(Relaxed),
-            waiting: self.queue.len() as u64,
+            waiting: self.sender.len() as u64,
             last_commit_seconds: Duration::from_nanos(self.counters.last_commit_nanos.load(Relaxed))
                 .as_secs_f64(),
             wal_bytes: self.counters.log_pages.load(Relaxed) * PAGE_BYTES,
@@ -271,6 +278,8 @@ enum Undone {
 }
 
 struct Thread {
+    /// Dropped before the connection, which is the last and so folds the log into the database.
+    checkpointer: Checkpointer,
     connection: Connection,
     /// Dropped after the connection: the lock outlives the last write.
     _directory: Directory,
@@ -278,8 +287,6 @@ struct Thread {
     room: Arc<Semaphore>,
     counters: Arc<Counters>,
     memory: Arc<Memory>,
-    /// The pages in the log when it was last copied.
-    checkpointed: u64,
     closing: Option<oneshot::Sender<()>>,
 }
 
@@ -288,8 +295,8 @@ impl Thread {
         while let Some(message) = self.next() {
             let commands = self.gather(message);
             self.settle(commands);
-            if self.log_has_grown() {
-                self.checkpoint("PASSIVE");
+            if let Some(mode) = self.checkpointer.tend(self.counters.log_pages.load(Relaxed)) {
+                self.checkpoint(mode);
             }
         }
         self.empty_log();
@@ -371,12 +378,6 @@ impl Thread {
         Ok(effects)
     }
 
-    fn log_has_grown(&self) -> bool {
-        let pages = self.counters.log_pages.load(Relaxed);
-        // Fewer than last time: the log was begun anew.
-        pages.checked_sub(self.checkpointed).unwrap_or(pages) >= CHECKPOINT_PAGES
-    }
-
     fn empty_log(&mut self) {
         if self.counters.log_pages.load(Relaxed) == 0 {
             return;
@@ -399,7 +400,7 @@ impl Thread {
             Ok(pages) => self.counters.log_pages.store(u64::try_from(pages).unwrap_or(0), Relaxed),
             Err(error) => warn!("{}", explain("copy the log into the database", &error)),
         }
-        self.checkpointed = self.counters.log_pages.load(Relaxed);
+        self.checkpointer.note_end(self.counters.log_pages.load(Relaxed));
     }
 }
 
@@ -536,6 +537,29 @@ mod tests {
         bench.writer.commit(revoke).await.unwrap();
         assert_eq!(bench.decoys().await, 1);
         assert!(bench.memory.is_revoked(token));
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once_and_jobs_wait_for_a_place() {
+        let bench = Bench::start();
+        let hold = bench.hold().await;
+        let waiting: Vec<_> = (0..QUEUE).map(|_| bench.queue(decoy)).collect();
+        bench.waiting(QUEUE as u64).await;
+
+        let begun = Instant::now();
+        let refused = bench.writer.commit(decoy).await;
+        assert!(matches!(refused, Err(Error::Busy)), "{refused:?}");
+        assert!(begun.elapsed() < PATIENCE / 2);
+
+        let writer = Arc::clone(&bench.writer);
+        let job = tokio::spawn(async move { writer.commit_job(decoy).await });
+        tokio::task::yield_now().await;
+        drop(hold);
+        job.await.unwrap().unwrap();
+        for one in waiting {
+            one.await.unwrap().unwrap();
+        }
+        assert_eq!(bench.decoys().await, i64::try_from(QUEUE).unwrap() + 1);
     }
 
     #[tokio::test]
