@@ -24,12 +24,8 @@ impl Code {
         if text.chars().count() > 2 * CODE_LIMIT {
             return Err(Invalid::new(field, format!("at most {CODE_LIMIT} characters")));
         }
-        let code: String = text
-            .nfkc()
-            .filter(|c| !c.is_whitespace() && !is_hyphen(*c))
-            .map(plain_digit)
-            .flat_map(char::to_uppercase)
-            .collect();
+        // NFKC leaves ASCII as it is, and nearly all codes are.
+        let code = if text.is_ascii() { plain(text.chars()) } else { plain(text.nfkc()) };
         match code.chars().count() {
             0 => Err(Invalid::new(field, "cannot be empty")),
             1..=CODE_LIMIT => Ok(Self(code.into())),
@@ -41,6 +37,12 @@ impl Code {
     pub fn as_str(&self) -> &str {
         self.0.expose()
     }
+}
+
+/// Leaves out what people type to structure a code, and writes the rest in one way.
+fn plain(typed: impl Iterator<Item = char>) -> String {
+    let meant = typed.filter(|c| !c.is_whitespace() && !is_hyphen(*c));
+    meant.map(plain_digit).flat_map(char::to_uppercase).collect()
 }
 
 /// Makes a digit of an Arabic keyboard the one it stands for: NFKC leaves digits of other scripts as they are.

@@ -164,17 +164,31 @@ impl Generator {
     /// Returns the code for a counter or time step.
     pub fn code_at(&self, moving_factor: u64) -> Secret<String> {
         let width = usize::from(self.digits);
-        let code = self.prf.truncated(moving_factor) % 10_u32.pow(u32::from(self.digits));
-        format!("{code:0width$}").into()
+        let number = self.number_at(moving_factor);
+        format!("{number:0width$}").into()
     }
 
-    fn matches(&self, moving_factor: u64, code: &Code) -> bool {
-        self.code_at(moving_factor).expose().as_bytes().ct_eq(code.as_str().as_bytes()).into()
+    fn number_at(&self, moving_factor: u64) -> u32 {
+        self.prf.truncated(moving_factor) % 10_u32.pow(u32::from(self.digits))
+    }
+
+    /// Reads a typed code as the number it is compared as, which spares writing all those it is compared with. `None` if it
+    /// has another number of digits, and so is nobody's.
+    fn typed(&self, code: &Code) -> Option<u32> {
+        let text = code.as_str();
+        let is_whole =
+            text.len() == usize::from(self.digits) && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse().ok().filter(|_| is_whole)
+    }
+
+    fn matches(&self, moving_factor: u64, typed: Option<u32>) -> bool {
+        let number = self.number_at(moving_factor);
+        typed.is_some_and(|typed| number.ct_eq(&typed).into())
     }
 
     /// Returns those of `candidates` whose code this is. Tries all of them, so the time tells nothing.
-    fn matching(&self, candidates: impl Iterator<Item = u64>, code: &Code) -> Vec<u64> {
-        candidates.filter(|&moving_factor| self.matches(moving_factor, code)).collect()
+    fn matching(&self, candidates: impl Iterator<Item = u64>, typed: Option<u32>) -> Vec<u64> {
+        candidates.filter(|&moving_factor| self.matches(moving_factor, typed)).collect()
     }
 }
 
@@ -220,7 +234,7 @@ impl Totp {
         let steps = current.saturating_sub(window)..=current.saturating_add(window);
         let generator = Generator::new(self.algorithm, self.digits, secret);
 
-        match generator.matching(steps, code).last() {
+        match generator.matching(steps, generator.typed(code)).last() {
             Some(&step) if self.last_step.is_none_or(|last| step > last) => Check::Fresh(step),
             Some(_) => Check::Used,
             None => Check::Wrong,
@@ -260,8 +274,9 @@ impl Hotp {
     /// Compares a code with the counters from the next one on, and with the last used one to tell a replay.
     pub fn check(&self, secret: &OtpSecret, code: &Code, look_ahead: u8) -> Check {
         let generator = self.generator(secret);
-        let fresh = generator.matching(self.ahead(look_ahead.into()), code).first().copied();
-        let used = self.counter.checked_sub(1).is_some_and(|last| generator.matches(last, code));
+        let typed = generator.typed(code);
+        let fresh = generator.matching(self.ahead(look_ahead.into()), typed).first().copied();
+        let used = self.counter.checked_sub(1).is_some_and(|last| generator.matches(last, typed));
 
         match (fresh, used) {
             (Some(counter), _) => Check::Fresh(counter),
@@ -273,9 +288,10 @@ impl Hotp {
     /// Finds two consecutive codes ahead of the counter (RFC 4226 §7.4, E.4); returns the second one's counter.
     pub fn find_pair(&self, secret: &OtpSecret, codes: [&Code; 2], window: u16) -> Option<u64> {
         let generator = self.generator(secret);
-        generator.matching(self.ahead(window), codes[0]).into_iter().find_map(|counter| {
-            let second = counter + 1;
-            generator.matches(second, codes[1]).then_some(second)
+        let [first, second] = codes.map(|code| generator.typed(code));
+        generator.matching(self.ahead(window), first).into_iter().find_map(|counter| {
+            let next = counter + 1;
+            generator.matches(next, second).then_some(next)
         })
     }
 
