@@ -178,10 +178,10 @@ fn limits(web: &Web) -> Limits {
 }
 
 fn jobs(web: &Web, tls: Option<Reloading>) -> Vec<JoinHandle<()>> {
-    let limits = Arc::clone(&web.limits);
+    let site = web.clone();
     let signing = Arc::clone(&web.app);
     let mut jobs = vec![
-        tokio::spawn(async move { limits.sweep(SWEEP_INTERVAL).await }),
+        tokio::spawn(async move { site.limits.sweep(SWEEP_INTERVAL).await }),
         tokio::spawn(async move { keep_house(&signing).await }),
     ];
     jobs.extend(tls.map(|tls| tokio::spawn(tls.watch(CERTIFICATE_INTERVAL))));

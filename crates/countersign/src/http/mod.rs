@@ -27,22 +27,34 @@ use axum::{
 use dialects::mounting::Mounts;
 use forwarded::TrustedProxies;
 use limit::{Rate, RateLimits, Rates};
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 /// The application as handlers share it.
 pub type SharedApp = Arc<App>;
 
-/// What the HTTP layer has besides the application.
+/// What the HTTP layer has besides the application. Every layer of the router clones it for every request, so it is one
+/// pointer: cores that count its users take the count from each other.
 #[derive(Clone)]
-pub struct Web {
+pub struct Web(Arc<Site>);
+
+/// What a [`Web`] points to.
+pub struct Site {
     /// The application.
     pub app: SharedApp,
     /// How many requests are taken.
-    pub limits: Arc<RateLimits>,
+    pub limits: RateLimits,
     /// Proxies that are believed when they say who calls.
     pub proxies: TrustedProxies,
     /// Whose requests are whose.
-    pub mounts: Arc<Mounts>,
+    pub mounts: Mounts,
+}
+
+impl Deref for Web {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.0
+    }
 }
 
 impl Web {
@@ -50,9 +62,9 @@ impl Web {
     pub fn new(app: SharedApp) -> Result<Self> {
         let proxies = TrustedProxies::parse(&app.config.server.trusted_proxies)
             .map_err(|error| Error::Store(format!("read server.trusted_proxies: {error}")))?;
-        let limits = Arc::new(RateLimits::new(&rates(&app.config.limits)));
-        let mounts = Arc::new(Mounts::new(&app.config)?);
-        Ok(Self { app, limits, proxies, mounts })
+        let limits = RateLimits::new(&rates(&app.config.limits));
+        let mounts = Mounts::new(&app.config)?;
+        Ok(Self(Arc::new(Site { app, limits, proxies, mounts })))
     }
 }
 

@@ -66,7 +66,9 @@ pub async fn layer(State(web): State<Web>, mut request: Request, next: Next) -> 
         ip: web.proxies.client_address(peer(&request), request.headers()),
         now: web.app.clock.now(),
     };
-    let (method, path) = (request.method().clone(), logged(request.uri().path()));
+    // What goes into a line of the log is written only if there is one.
+    let line = tracing::enabled!(tracing::Level::DEBUG)
+        .then(|| (request.method().clone(), logged(request.uri().path())));
     let mounted = request.extensions_mut().get_mut::<Mounted>().map(|mounted| {
         mounted.request.clone_from(&info.id);
         mounted.clone()
@@ -94,15 +96,17 @@ pub async fn layer(State(web): State<Web>, mut request: Request, next: Next) -> 
     let (status, took) = (answer.status(), began.elapsed());
     web.app.metrics.answer(status, took);
     // Paths name people, never by a secret; queries may hold more and stay out.
-    tracing::debug!(
-        request.id = info.id,
-        http.method = %method,
-        http.path = path,
-        http.status = status.as_u16(),
-        micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-        "{method} {path} answered {}",
-        status.as_u16()
-    );
+    if let Some((method, path)) = line {
+        tracing::debug!(
+            request.id = info.id,
+            http.method = %method,
+            http.path = path,
+            http.status = status.as_u16(),
+            micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            "{method} {path} answered {}",
+            status.as_u16()
+        );
+    }
     answer
 }
 

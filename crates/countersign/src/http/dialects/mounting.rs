@@ -146,9 +146,9 @@ struct Placed {
 
 /// Has requests sorted before they are routed.
 pub(crate) fn sorted(web: &Web, router: Router) -> Router {
-    let mounts = Arc::clone(&web.mounts);
+    let web = web.clone();
     let sorting = service_fn(move |request: Request| {
-        let (router, request) = (router.clone(), mounts.sort(request));
+        let (router, request) = (router.clone(), web.mounts.sort(request));
         router.oneshot(request)
     });
     Router::new().fallback_service(sorting)
