@@ -182,6 +182,22 @@ pub struct Checkpoint {
     pub jws: String,
 }
 
+/// What decides on a document, boxed: an engine's part of a change is in the program once for each kind of answer, and not
+/// once for each rule.
+type Rule<D, T> = Box<dyn FnMut(&mut D) -> Result<T, Refusal> + Send>;
+
+/// Waits for an operation of whichever engine this is.
+///
+/// PostgreSQL's is boxed: its many states would stand, moved along, in each request's future with the embedded store, too.
+macro_rules! awaited {
+    ($store:expr, $engine:ident => $operation:expr) => {
+        match $store {
+            Store::Sqlite($engine) => $operation.await,
+            Store::Postgres($engine) => Box::pin($operation).await,
+        }
+    };
+}
+
 /// Runs an operation on whichever engine this is.
 macro_rules! engine {
     ($store:expr, $engine:ident => $operation:expr) => {
@@ -228,7 +244,8 @@ impl Store {
         user: UserId,
         decide: impl FnMut(&mut User) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T> {
-        engine!(self, engine => engine.change(organisation, user, decide).await)
+        let decide: Rule<User, T> = Box::new(decide);
+        awaited!(self, engine => engine.change(organisation, user, decide))
     }
 
     /// Changes the person a handle names: [`Store::find`] and [`Store::change`] in one step, which saves the way to the
@@ -239,7 +256,8 @@ impl Store {
         handle: Handle,
         decide: impl FnMut(&mut User) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T> {
-        engine!(self, engine => engine.change_by(organisation, handle, decide).await)
+        let decide: Rule<User, T> = Box::new(decide);
+        awaited!(self, engine => engine.change_by(organisation, handle, decide))
     }
 
     /// Creates a person: `admit` changes the organisation and returns the person; both are committed with their events.
@@ -250,7 +268,8 @@ impl Store {
         organisation: OrganisationId,
         admit: impl FnMut(&mut Organisation) -> Result<User, Refusal> + Send + 'static,
     ) -> Result<User> {
-        engine!(self, engine => engine.create(organisation, admit).await)
+        let admit: Rule<Organisation, User> = Box::new(admit);
+        awaited!(self, engine => engine.create(organisation, admit))
     }
 
     /// Removes a person; `dismiss` records it in the organisation's chain. The person's audit rows stay.
@@ -260,17 +279,17 @@ impl Store {
         user: UserId,
         dismiss: impl FnMut(&mut Organisation, &User) -> Result<(), Refusal> + Send + 'static,
     ) -> Result<()> {
-        engine!(self, engine => engine.remove(organisation, user, dismiss).await)
+        awaited!(self, engine => engine.remove(organisation, user, dismiss))
     }
 
     /// Returns a person of an organisation.
     pub async fn user(&self, organisation: OrganisationId, user: UserId) -> Result<Option<User>> {
-        engine!(self, engine => engine.user(organisation, user).await)
+        awaited!(self, engine => engine.user(organisation, user))
     }
 
     /// Returns the id of the person a handle names in an organisation.
     pub async fn find(&self, organisation: OrganisationId, handle: &Handle) -> Result<Option<UserId>> {
-        engine!(self, engine => engine.find(organisation, handle).await)
+        awaited!(self, engine => engine.find(organisation, handle))
     }
 
     /// Returns a page of people; `after` is the cursor of the page before. `Error::Refused(Invalid{field: "after"})` if it
@@ -282,7 +301,7 @@ impl Store {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page<User>> {
-        engine!(self, engine => engine.users(organisation, filter, after, limit).await)
+        awaited!(self, engine => engine.users(organisation, filter, after, limit))
     }
 
     /// Returns up to `limit` people after the first `offset` of a list in its filter's order, and how many the whole list
@@ -296,7 +315,7 @@ impl Store {
         offset: u64,
         limit: usize,
     ) -> Result<(Vec<User>, u64)> {
-        engine!(self, engine => engine.people(organisation, filter, None, offset, limit).await)
+        awaited!(self, engine => engine.people(organisation, filter, None, offset, limit))
     }
 
     /// Like [`Store::people`], in another order: everybody, or those a search finds. Their names are read from the narrow
@@ -310,7 +329,7 @@ impl Store {
         offset: u64,
         limit: usize,
     ) -> Result<(Vec<User>, u64)> {
-        engine!(self, engine => engine.people(organisation, filter, Some(sorting), offset, limit).await)
+        awaited!(self, engine => engine.people(organisation, filter, Some(sorting), offset, limit))
     }
 
     /// Like [`Store::people_sorted`] with any filter, among the owners of the installation, in whichever organisation they
@@ -322,42 +341,42 @@ impl Store {
         offset: u64,
         limit: usize,
     ) -> Result<(Vec<User>, u64)> {
-        engine!(self, engine => engine.owners(filter, sorting, offset, limit).await)
+        awaited!(self, engine => engine.owners(filter, sorting, offset, limit))
     }
 
     /// Returns the organisation a person belongs to.
     pub async fn organisation_of_user(&self, user: UserId) -> Result<Option<OrganisationId>> {
-        engine!(self, engine => engine.organisation_of_user(user).await)
+        awaited!(self, engine => engine.organisation_of_user(user))
     }
 
     /// Returns who has an address (in the form it is matched by): at most one person an organisation.
     pub async fn find_anywhere(&self, email: &str) -> Result<Vec<(OrganisationId, UserId)>> {
-        engine!(self, engine => engine.find_anywhere(email).await)
+        awaited!(self, engine => engine.find_anywhere(email))
     }
 
     /// Returns an organisation. Answered from memory.
     pub async fn organisation(&self, id: OrganisationId) -> Result<Option<Arc<Organisation>>> {
-        engine!(self, engine => engine.organisation(id).await)
+        awaited!(self, engine => engine.organisation(id))
     }
 
     /// Returns the organisation a slug names (in the form names are matched by).
     pub async fn organisation_by_slug(&self, slug: &str) -> Result<Option<Arc<Organisation>>> {
-        engine!(self, engine => engine.organisation_by_slug(slug).await)
+        awaited!(self, engine => engine.organisation_by_slug(slug))
     }
 
     /// Returns the organisation a client belongs to. Answered from memory.
     pub async fn organisation_of_client(&self, client: ClientId) -> Result<Option<Arc<Organisation>>> {
-        engine!(self, engine => engine.organisation_of_client(client).await)
+        awaited!(self, engine => engine.organisation_of_client(client))
     }
 
     /// Returns a page of organisations, oldest first.
     pub async fn organisations(&self, after: Option<&str>, limit: usize) -> Result<Page<Arc<Organisation>>> {
-        engine!(self, engine => engine.organisations(after, limit).await)
+        awaited!(self, engine => engine.organisations(after, limit))
     }
 
     /// Creates an organisation with its first event; `Error::Conflict("slug" | "id")` names what is taken.
     pub async fn create_organisation(&self, organisation: Organisation) -> Result<Arc<Organisation>> {
-        engine!(self, engine => engine.create_organisation(organisation).await)
+        awaited!(self, engine => engine.create_organisation(organisation))
     }
 
     /// Changes an organisation, as [`Store::change`] does a person.
@@ -366,7 +385,8 @@ impl Store {
         organisation: OrganisationId,
         decide: impl FnMut(&mut Organisation) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T> {
-        engine!(self, engine => engine.change_organisation(organisation, decide).await)
+        let decide: Rule<Organisation, T> = Box::new(decide);
+        awaited!(self, engine => engine.change_organisation(organisation, decide))
     }
 
     /// Returns a page of an organisation's audit events, newest first.
@@ -377,7 +397,7 @@ impl Store {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page<Event>> {
-        engine!(self, engine => engine.audit(organisation, filter, after, limit).await)
+        awaited!(self, engine => engine.audit(organisation, filter, after, limit))
     }
 
     /// Returns some of an organisation's events, oldest first, after passing over `offset` of them; and how many there are.
@@ -390,42 +410,42 @@ impl Store {
         offset: u64,
         limit: usize,
     ) -> Result<(Vec<Numbered>, u64)> {
-        engine!(self, engine => engine.audit_span(organisation, span, offset, limit).await)
+        awaited!(self, engine => engine.audit_span(organisation, span, offset, limit))
     }
 
     /// Returns up to `limit` audit rows of all organisations in the order of their commits, after row number `after`.
     pub async fn audit_rows(&self, after: i64, limit: usize) -> Result<Vec<AuditRow>> {
-        engine!(self, engine => engine.audit_rows(after, limit).await)
+        awaited!(self, engine => engine.audit_rows(after, limit))
     }
 
     /// Returns a row number up to which no event can be added any more.
     pub async fn audit_horizon(&self) -> Result<i64> {
-        engine!(self, engine => engine.audit_horizon().await)
+        awaited!(self, engine => engine.audit_horizon())
     }
 
     /// Returns the heads all documents claim, organisations first, in keyset pages.
     pub async fn claimed_heads(&self, after: Option<&str>, limit: usize) -> Result<Page<ClaimedHead>> {
-        engine!(self, engine => engine.claimed_heads(after, limit).await)
+        awaited!(self, engine => engine.claimed_heads(after, limit))
     }
 
     /// Appends a checkpoint; `Error::Conflict("checkpoint")` if its place is taken.
     pub async fn append_checkpoint(&self, checkpoint: Checkpoint) -> Result<()> {
-        engine!(self, engine => engine.append_checkpoint(checkpoint).await)
+        awaited!(self, engine => engine.append_checkpoint(checkpoint))
     }
 
     /// Returns all checkpoints after a place, oldest first, at most `limit`.
     pub async fn checkpoints(&self, after: u64, limit: usize) -> Result<Vec<Checkpoint>> {
-        engine!(self, engine => engine.checkpoints(after, limit).await)
+        awaited!(self, engine => engine.checkpoints(after, limit))
     }
 
     /// Returns the newest checkpoint.
     pub async fn last_checkpoint(&self) -> Result<Option<Checkpoint>> {
-        engine!(self, engine => engine.last_checkpoint().await)
+        awaited!(self, engine => engine.last_checkpoint())
     }
 
     /// Notes that a token is revoked until it would have expired anyway. Doing so twice does no harm.
     pub async fn revoke_token(&self, token: Uuid, expires_at: Timestamp) -> Result<()> {
-        engine!(self, engine => engine.revoke_token(token, expires_at).await)
+        awaited!(self, engine => engine.revoke_token(token, expires_at))
     }
 
     /// Tells whether a token is revoked. Answered from memory.
@@ -440,7 +460,7 @@ impl Store {
 
     /// Forgets revocations of tokens that have expired.
     pub async fn forget_revocations(&self, now: Timestamp) -> Result<()> {
-        engine!(self, engine => engine.forget_revocations(now).await)
+        awaited!(self, engine => engine.forget_revocations(now))
     }
 
     /// Claims up to `limit` messages of a channel that are due, for as long as the lease: nobody else gets them until then.
@@ -454,32 +474,32 @@ impl Store {
         lease: Duration,
         limit: usize,
     ) -> Result<Vec<Claimed>> {
-        engine!(self, engine => engine.claim(channel, now, lease, limit).await)
+        awaited!(self, engine => engine.claim(channel, now, lease, limit))
     }
 
     /// Says what an attempt led to; false, and nothing changed, if the claim had run out and somebody else took it.
     pub async fn settle(&self, claimed: &Claimed, settlement: Settlement, now: Timestamp) -> Result<bool> {
-        engine!(self, engine => engine.settle(claimed, settlement, now).await)
+        awaited!(self, engine => engine.settle(claimed, settlement, now))
     }
 
     /// Frees the claims of processes that are known to be gone, and counts them as interrupted; returns how many.
     pub async fn release_claims(&self) -> Result<usize> {
-        engine!(self, engine => engine.release_claims().await)
+        awaited!(self, engine => engine.release_claims())
     }
 
     /// Returns when the next message of a channel is due; `None` if none waits.
     pub async fn next_due(&self, channel: Channel) -> Result<Option<Timestamp>> {
-        engine!(self, engine => engine.next_due(channel).await)
+        awaited!(self, engine => engine.next_due(channel))
     }
 
     /// Returns when the oldest message that waits on a channel was posted.
     pub async fn oldest_queued(&self, channel: Channel) -> Result<Option<Timestamp>> {
-        engine!(self, engine => engine.oldest_queued(channel).await)
+        awaited!(self, engine => engine.oldest_queued(channel))
     }
 
     /// Waits until a message of a channel was posted here. May return without one.
     pub async fn posted(&self, channel: Channel) {
-        engine!(self, engine => engine.posted(channel).await);
+        awaited!(self, engine => engine.posted(channel));
     }
 
     /// Returns a page of an organisation's deliveries, newest first.
@@ -490,12 +510,12 @@ impl Store {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page<Delivery>> {
-        engine!(self, engine => engine.deliveries(organisation, filter, after, limit).await)
+        awaited!(self, engine => engine.deliveries(organisation, filter, after, limit))
     }
 
     /// Returns a delivery of an organisation.
     pub async fn delivery(&self, organisation: OrganisationId, id: DeliveryId) -> Result<Option<Delivery>> {
-        engine!(self, engine => engine.delivery(organisation, id).await)
+        awaited!(self, engine => engine.delivery(organisation, id))
     }
 
     /// Returns the newest delivery with the code of a person's challenge.
@@ -505,7 +525,7 @@ impl Store {
         user: UserId,
         challenge: ChallengeId,
     ) -> Result<Option<Delivery>> {
-        engine!(self, engine => engine.delivery_of_challenge(organisation, user, challenge).await)
+        awaited!(self, engine => engine.delivery_of_challenge(organisation, user, challenge))
     }
 
     /// Has a dead letter to a person sent again, in one commit with what `record` notes in their document.
@@ -520,7 +540,8 @@ impl Store {
         now: Timestamp,
         record: impl FnMut(&mut User) -> Result<(), Refusal> + Send + 'static,
     ) -> Result<Delivery> {
-        engine!(self, engine => engine.requeue(organisation, user, id, now, record).await)
+        let record: Rule<User, ()> = Box::new(record);
+        awaited!(self, engine => engine.requeue(organisation, user, id, now, record))
     }
 
     /// Like [`Store::requeue`], for a delivery that is nobody's, or somebody's who is no longer there.
@@ -531,54 +552,55 @@ impl Store {
         now: Timestamp,
         record: impl FnMut(&mut Organisation) -> Result<(), Refusal> + Send + 'static,
     ) -> Result<Delivery> {
-        engine!(self, engine => engine.requeue_of_organisation(organisation, id, now, record).await)
+        let record: Rule<Organisation, ()> = Box::new(record);
+        awaited!(self, engine => engine.requeue_of_organisation(organisation, id, now, record))
     }
 
     /// Notes what a provider said later of a message it took; false if no message went by that name (yet).
     pub async fn report(&self, provider: String, reference: String, report: String) -> Result<bool> {
-        engine!(self, engine => engine.report(provider, reference, report).await)
+        awaited!(self, engine => engine.report(provider, reference, report))
     }
 
     /// Forgets up to `limit` deliveries that were settled before a time; returns how many.
     pub async fn prune_deliveries(&self, before: Timestamp, limit: usize) -> Result<usize> {
-        engine!(self, engine => engine.prune_deliveries(before, limit).await)
+        awaited!(self, engine => engine.prune_deliveries(before, limit))
     }
 
     /// Forgets up to `limit` destinations that nothing was sent to for so long that it does not matter any more; returns
     /// how many.
     pub async fn forget_destinations(&self, now: Timestamp, limit: usize) -> Result<usize> {
-        engine!(self, engine => engine.forget_destinations(now, limit).await)
+        awaited!(self, engine => engine.forget_destinations(now, limit))
     }
 
     /// Returns a value of the installation (keys, canary), `None` if it was never set.
     pub async fn meta(&self, name: &'static str) -> Result<Option<Vec<u8>>> {
-        engine!(self, engine => engine.meta(name).await)
+        awaited!(self, engine => engine.meta(name))
     }
 
     /// Takes a turn at a job that one node is to do at a time; false if another node has had it within `period`.
     pub async fn take_turn(&self, job: &'static str, period: Duration) -> Result<bool> {
-        engine!(self, engine => engine.take_turn(job, period).await)
+        awaited!(self, engine => engine.take_turn(job, period))
     }
 
     /// Sets a value of the installation if there is none; returns the one that stands.
     pub async fn meta_once(&self, name: &'static str, value: Vec<u8>) -> Result<Vec<u8>> {
-        engine!(self, engine => engine.meta_once(name, value).await)
+        awaited!(self, engine => engine.meta_once(name, value))
     }
 
     /// Makes a durable commit that changes nothing of meaning: what an unknown user costs, so that time tells nothing.
     pub async fn commit_decoy(&self) -> Result<()> {
-        engine!(self, engine => engine.commit_decoy().await)
+        awaited!(self, engine => engine.commit_decoy())
     }
 
     /// Proves before serving that the engine keeps its promises: replay refused in a scratch record, versions guarded,
     /// the clock not behind the newest record. The error says what failed.
     pub async fn self_test(&self, now: Timestamp) -> Result<()> {
-        engine!(self, engine => engine.self_test(now).await)
+        awaited!(self, engine => engine.self_test(now))
     }
 
     /// Tells whether a durable commit goes through; readiness asks this.
     pub async fn ping(&self) -> Result<()> {
-        engine!(self, engine => engine.ping().await)
+        awaited!(self, engine => engine.ping())
     }
 
     /// Returns by how many milliseconds this machine's clock is ahead of the store's (behind, if negative).
@@ -593,7 +615,7 @@ impl Store {
 
     /// Lets the writer finish what waits, checkpoints the log, and closes. Later operations fail with `Error::Busy`.
     pub async fn close(&self) {
-        engine!(self, engine => engine.close().await);
+        awaited!(self, engine => engine.close());
     }
 }
 

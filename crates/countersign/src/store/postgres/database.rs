@@ -23,6 +23,7 @@ use deadpool_postgres::{
 };
 use std::{
     ops::Deref,
+    pin::Pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -153,6 +154,8 @@ impl Database {
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
         let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else { return Err(Error::Busy) };
+        // Boxed for the same reason as rules are: the runtime's part of a task is large.
+        let work: Pin<Box<dyn Future<Output = Result<T>> + Send>> = Box::pin(work);
         let task = tokio::spawn(async move {
             let outcome = work.await;
             drop(room);
