@@ -123,7 +123,8 @@ async fn count(installation: &Installation, profiles: &Path) -> Result<Instructi
     let mut counted = Vec::new();
     for (connections, each) in [(1, ALONE), (CROWD, CROWDED)] {
         let lanes = people.len() / connections;
-        let mut lanes: Vec<Vec<Person>> = (1..connections).map(|_| people.split_off(people.len() - lanes)).collect();
+        let mut lanes: Vec<Vec<Person>> =
+            (1..connections).map(|_| people.split_off(people.len() - lanes)).collect();
         lanes.push(std::mem::take(&mut people));
         let mut lanes = connect(&server, lanes).await?;
         lanes = verify(lanes, &authorization, WARM_UP).await?;

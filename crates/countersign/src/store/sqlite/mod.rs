@@ -17,6 +17,7 @@ mod organisations;
 mod outbox;
 mod people;
 mod readers;
+mod recent;
 mod revocations;
 mod schema;
 mod self_test;

@@ -55,7 +55,7 @@ impl Sqlite {
     /// See [`crate::store::Store::user`].
     pub async fn user(&self, organisation: OrganisationId, user: UserId) -> Result<Option<User>> {
         self.readers
-            .read(move |reader| Ok(load(reader, organisation, &Handle::Id(user))?.map(|held| held.user)))
+            .read(move |reader| Ok(load(reader, organisation, &Handle::Id(user))?.map(|held| *held.user)))
             .await
     }
 
@@ -79,12 +79,20 @@ impl Sqlite {
 }
 
 /// A person as the row holds them, with what guards the row.
-struct Held {
+#[derive(Debug, PartialEq)]
+pub(super) struct Held {
     pk: i64,
     version: i64,
     audit_row: Option<i64>,
     columns: IndexColumns,
-    user: User,
+    user: Box<User>,
+}
+
+impl Held {
+    /// Returns whose row it is.
+    pub(super) const fn id(&self) -> UserId {
+        self.user.id
+    }
 }
 
 /// Decides on the document and commits what it became.
@@ -94,12 +102,27 @@ pub(super) fn change<T>(
     handle: &Handle,
     decide: &mut impl FnMut(&mut User) -> Result<T, Refusal>,
 ) -> Result<T> {
-    let mut held = load(batch, organisation, handle)?.ok_or(Error::NotFound("user"))?;
+    let mut held = take(batch, organisation, handle)?.ok_or(Error::NotFound("user"))?;
     let outcome = decide(&mut held.user)?;
     if !held.user.is_unchanged() {
-        replace(batch, held)?;
+        batch.keep(replace(batch, held)?);
     }
     Ok(outcome)
+}
+
+/// Returns somebody for a change: as this batch or an earlier one left them, else from their row. They are kept nowhere until
+/// the change is made, so one that fails leaves nothing of what it decided.
+fn take(batch: &Batch<'_>, organisation: OrganisationId, handle: &Handle) -> Result<Option<Held>> {
+    if let Handle::Id(id) = handle
+        && let Some(held) = batch.take(*id)
+    {
+        debug_assert_eq!(load(batch, held.user.organisation, handle)?.as_ref(), Some(&held));
+        return Ok(Some(held).filter(|held| held.user.organisation == organisation));
+    }
+    let held = load(batch, organisation, handle)?;
+    // By another name they may be among those all the same.
+    held.as_ref().map(|held| batch.take(held.id()));
+    Ok(held)
 }
 
 /// Admits a person to an organisation.
@@ -131,7 +154,7 @@ fn remove(
     id: UserId,
     dismiss: &mut impl FnMut(&mut Organisation, &User) -> Result<(), Refusal>,
 ) -> Result<()> {
-    let held = load(batch, organisation, &Handle::Id(id))?.ok_or(Error::NotFound("user"))?;
+    let held = take(batch, organisation, &Handle::Id(id))?.ok_or(Error::NotFound("user"))?;
     let mut from = organisations::load(batch, organisation)?.ok_or(Error::NotFound("organisation"))?;
     dismiss(&mut from.organisation, &held.user)?;
 
@@ -210,7 +233,7 @@ fn load(connection: &Connection, organisation: OrganisationId, handle: &Handle) 
             mfa_enabled: row.get(9)?,
             locked_methods: row.get(10)?,
         };
-        let user = read(row, 11)?;
+        let user = Box::new(read(row, 11)?);
         Ok(Held { pk: row.get(0)?, version: row.get(1)?, audit_row: row.get(2)?, columns, user })
     })
 }
@@ -220,25 +243,28 @@ pub(super) fn read(row: &Row<'_>, column: usize) -> Result<User> {
     Ok(User::from_json(row.get_ref(column)?.as_bytes()?)?)
 }
 
-/// Commits a changed document with its events.
-fn replace(batch: &Batch<'_>, held: Held) -> Result<()> {
-    let Held { pk, version, audit_row: previous, columns: before, mut user } = held;
-    let records = user.take_records();
-    let messages = outbox::check(batch, user.take_parcels(), user.take_withdrawals())?;
-    let audit_row = audit::newest_after(batch, &records, previous);
-    let columns = IndexColumns::of(&user);
+/// Commits a changed document with its events; returns how its row is then.
+fn replace(batch: &Batch<'_>, mut held: Held) -> Result<Held> {
+    let previous = held.audit_row;
+    let records = held.user.take_records();
+    let messages = outbox::check(batch, held.user.take_parcels(), held.user.take_withdrawals())?;
+    let columns = IndexColumns::of(&held.user);
+    held.audit_row = audit::newest_after(batch, &records, previous);
 
-    let replaced = if columns == before {
-        rewrite(batch, pk, version, audit_row, &user)?
+    let replaced = if columns == held.columns {
+        rewrite(batch, held.pk, held.version, held.audit_row, &held.user)?
     } else {
-        rewrite_with_columns(batch, pk, version, audit_row, &columns, &user)?
+        held.columns = columns;
+        rewrite_with_columns(batch, &held)?
     };
-    // One thread writes, and it read this version in this very transaction.
+    // One thread writes, and it read this version, or wrote it.
     if !replaced {
         return Err(overtaken("change user"));
     }
+    held.version += 1;
     audit::append(batch, &records, previous)?;
-    messages.post(batch)
+    messages.post(batch)?;
+    Ok(held)
 }
 
 /// Replaces the document if nobody did so since `version`; false when somebody did. Touches no index.
@@ -258,14 +284,8 @@ pub(super) fn rewrite_stale(batch: &Batch<'_>, organisation: OrganisationId, id:
 }
 
 /// Like [`rewrite`], for the rarer change that lists and look-ups must follow.
-fn rewrite_with_columns(
-    batch: &Batch<'_>,
-    pk: i64,
-    version: i64,
-    audit_row: Option<i64>,
-    columns: &IndexColumns,
-    user: &User,
-) -> Result<bool> {
+fn rewrite_with_columns(batch: &Batch<'_>, held: &Held) -> Result<bool> {
+    let Held { pk, version, audit_row, columns, user } = held;
     let mut statement = batch.prepare_cached(
         "UPDATE users SET version = version + 1, audit_row = :audit_row, updated_at = :updated_at, body = :body,
              username_key = :username_key, email_key = :email_key, given_key = :given_key,

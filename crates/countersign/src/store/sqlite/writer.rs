@@ -3,7 +3,9 @@
 //! Waiting changes share one durable write, so the cost of `fsync` falls as the load rises, and no change waits for
 //! a timer. While one batch becomes durable the next one gathers.
 
-use super::{checkpointer::Checkpointer, directory::Directory, failure::explain};
+use super::{
+    checkpointer::Checkpointer, directory::Directory, failure::explain, recent::Recent, users::Held,
+};
 use crate::{
     error::{Error, Result},
     store::{
@@ -11,11 +13,13 @@ use crate::{
         memory::{Effect, Memory},
     },
 };
+use countersign_core::UserId;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::{
     any::Any,
     cell::{Cell, RefCell},
+    collections::HashMap,
     ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -89,6 +93,7 @@ impl Writer {
             room: Arc::clone(&room),
             counters: Arc::clone(&counters),
             memory,
+            recent: RefCell::default(),
             closing: None,
         };
         thread::Builder::new()
@@ -200,11 +205,19 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
 
 /// The open transaction that commands run in.
 ///
-/// Whatever is kept in memory changes only after the commit, so a batch gathers it as effects.
+/// Whatever is kept in memory changes only after the commit, so a batch gathers it.
 pub(super) struct Batch<'c> {
     transaction: Transaction<'c>,
     newest_row: Cell<i64>,
-    effects: RefCell<Vec<Effect>>,
+    changed: RefCell<Changed>,
+    recent: &'c RefCell<Recent>,
+}
+
+/// What a batch changes in memory once it is durable.
+#[derive(Default)]
+struct Changed {
+    effects: Vec<Effect>,
+    people: HashMap<UserId, Held>,
 }
 
 impl Deref for Batch<'_> {
@@ -216,12 +229,12 @@ impl Deref for Batch<'_> {
 }
 
 impl<'c> Batch<'c> {
-    fn begin(connection: &'c Connection) -> rusqlite::Result<Self> {
+    fn begin(connection: &'c Connection, recent: &'c RefCell<Recent>) -> rusqlite::Result<Self> {
         let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
         let newest_row = transaction
             .prepare_cached("SELECT coalesce(max(row), 0) FROM audit")?
             .query_row([], |row| row.get(0))?;
-        Ok(Self { transaction, newest_row: Cell::new(newest_row), effects: RefCell::default() })
+        Ok(Self { transaction, newest_row: Cell::new(newest_row), changed: RefCell::default(), recent })
     }
 
     /// Returns the number of the newest audit row. With one writer the next ones are known before they are written, so
@@ -237,17 +250,31 @@ impl<'c> Batch<'c> {
 
     /// Has something happen in memory once the batch is durable.
     pub(super) fn after_commit(&self, effect: Effect) {
-        self.effects.borrow_mut().push(effect);
+        self.changed.borrow_mut().effects.push(effect);
+    }
+
+    /// Takes somebody out of those changed last, in this batch or before.
+    pub(super) fn take(&self, id: UserId) -> Option<Held> {
+        let of_batch = self.changed.borrow_mut().people.remove(&id);
+        of_batch.or_else(|| self.recent.borrow_mut().take(id))
+    }
+
+    /// Has somebody be among those once the batch is durable, and for the rest of the batch.
+    pub(super) fn keep(&self, held: Held) {
+        self.changed.borrow_mut().people.insert(held.id(), held);
     }
 
     /// Runs `work` as any command would, then takes back all it did.
     pub(super) fn rehearse<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let (newest_row, effects) = (self.newest_row.get(), self.effects.borrow().len());
+        let (newest_row, effects) = (self.newest_row.get(), self.changed.borrow().effects.len());
         self.execute_batch("SAVEPOINT rehearsal")?;
         let outcome = work();
         self.execute_batch("ROLLBACK TO rehearsal; RELEASE rehearsal")?;
         self.newest_row.set(newest_row);
-        self.effects.borrow_mut().truncate(effects);
+        let mut changed = self.changed.borrow_mut();
+        changed.effects.truncate(effects);
+        // Whoever was changed before is read from their row, which has what it had.
+        changed.people.clear();
         outcome
     }
 
@@ -265,7 +292,10 @@ impl<'c> Batch<'c> {
         // An error drops the transaction, which rolls it back. What it may have written lies behind the end of the log, and
         // the next commit overwrites it.
         self.transaction.commit()?;
-        Ok(self.effects.into_inner())
+        let Changed { effects, people } = self.changed.into_inner();
+        let mut recent = self.recent.borrow_mut();
+        people.into_values().for_each(|held| recent.keep(held));
+        Ok(effects)
     }
 }
 
@@ -287,6 +317,7 @@ struct Thread {
     room: Arc<Semaphore>,
     counters: Arc<Counters>,
     memory: Arc<Memory>,
+    recent: RefCell<Recent>,
     closing: Option<oneshot::Sender<()>>,
 }
 
@@ -365,7 +396,7 @@ impl Thread {
 
     fn attempt(&self, commands: &mut [Box<dyn Command>]) -> Result<Vec<Effect>, Undone> {
         let failed = |doing| move |error| Undone::Failed(explain(doing, &error).to_string());
-        let batch = Batch::begin(&self.connection).map_err(failed("begin"))?;
+        let batch = Batch::begin(&self.connection, &self.recent).map_err(failed("begin"))?;
         for command in commands {
             if !batch.run(command.as_mut()) {
                 return Err(Undone::Spoilt);
