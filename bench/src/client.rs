@@ -6,10 +6,13 @@ use anyhow::{Context, Result, bail, ensure};
 use data_encoding::BASE64;
 use serde::Deserialize;
 use serde_json::Value;
-use std::{net::SocketAddr, path::Path};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 /// The bytes an answer may take before we doubt it.
@@ -18,8 +21,18 @@ const ANSWER_LIMIT: usize = 16 << 20;
 /// A service client's name and secret, as `countersign init --json` prints them.
 #[derive(Clone, Deserialize)]
 pub(crate) struct Credentials {
-    id: String,
-    secret: String,
+    pub(crate) id: String,
+    pub(crate) secret: String,
+    /// The first administrator; no member of the client's in what is printed.
+    #[serde(skip)]
+    pub(crate) admin: Option<Admin>,
+}
+
+/// The first administrator's name and password.
+#[derive(Clone, Deserialize)]
+pub(crate) struct Admin {
+    pub(crate) username: String,
+    pub(crate) password: String,
 }
 
 impl Credentials {
@@ -28,9 +41,10 @@ impl Credentials {
         #[derive(Deserialize)]
         struct Init {
             client: Credentials,
+            admin: Option<Admin>,
         }
         let init: Init = serde_json::from_slice(output).context("read the output of init --json")?;
-        Ok(init.client)
+        Ok(Self { admin: init.admin, ..init.client })
     }
 
     /// Reads a file that holds the output of `countersign init --json`.
@@ -102,7 +116,20 @@ impl std::fmt::Display for Answer<'_> {
 impl Connection {
     /// Connects.
     pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(address).await.with_context(|| format!("connect to {address}"))?;
+        Self::open_from(None, address).await
+    }
+
+    /// Connects from an address of ours.
+    pub(crate) async fn open_from(from: Option<IpAddr>, address: SocketAddr) -> Result<Self> {
+        let connected = match from {
+            None => TcpStream::connect(address).await,
+            Some(from) => {
+                let socket = TcpSocket::new_v4()?;
+                socket.bind((from, 0).into()).with_context(|| format!("send from {from}"))?;
+                socket.connect(address).await
+            }
+        };
+        let stream = connected.with_context(|| format!("connect to {address}"))?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: vec![0; 4096] })
     }

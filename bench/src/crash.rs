@@ -3,7 +3,7 @@
 use crate::{
     client::{Connection, json_request, request},
     dice::Dice,
-    estate::{self, Id},
+    estate,
     server::Installation,
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -19,6 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 /// Verifications for each person. Their replays are wrong codes but for the last, and so must stay below the number of
 /// failures that locks: a lock would hide what we look for.
@@ -45,7 +46,7 @@ pub(crate) struct Options {
 
 /// Somebody, as far as answers told us.
 struct Trace {
-    id: Id,
+    id: Uuid,
     number: u64,
     /// The import of the token was answered.
     imported: bool,
@@ -200,7 +201,7 @@ async fn verify(
     counter: u64,
 ) -> Result<String> {
     let code = estate::code(trace.number, counter);
-    let body = json!({ "user": estate::text(&trace.id), "code": String::from_utf8_lossy(&code) });
+    let body = json!({ "user": trace.id, "code": String::from_utf8_lossy(&code) });
     let verdict = connection.json(&json_request("POST", "/v1/verify", authorization, &body), 200).await?;
     Ok(verdict["result"].as_str().context("a verdict without a result")?.to_owned())
 }
@@ -248,7 +249,7 @@ async fn check(
             let next = trace.accepted + u64::from(trace.in_flight);
             let verdict = verify(&mut connection, &authorization, &trace, next).await?;
             if verdict != "accepted" {
-                tally.wrong.push(format!("the next code of {} was {verdict}", estate::text(&trace.id)));
+                tally.wrong.push(format!("the next code of {} was {verdict}", trace.id));
             }
             (trace.accepted, trace.in_flight) = (next + 1, false);
         }
@@ -282,7 +283,7 @@ async fn is_there(
     trace: &Trace,
     tally: &mut Tally,
 ) -> Result<bool> {
-    let path = format!("/v1/users/{}/factors", estate::text(&trace.id));
+    let path = format!("/v1/users/{}/factors", trace.id);
     let answer = connection.exchange(&request("GET", &path, authorization, None)).await?;
     if answer.status == 404 {
         return Ok(false);
@@ -297,9 +298,7 @@ async fn is_there(
     if let Some(counter) = factor["counter"].as_u64()
         && !possible.contains(&counter)
     {
-        tally
-            .wrong
-            .push(format!("the counter of {} is {counter}, not {possible:?}", estate::text(&trace.id)));
+        tally.wrong.push(format!("the counter of {} is {counter}, not {possible:?}", trace.id));
     }
     Ok(factor["state"] == "active")
 }
@@ -322,7 +321,7 @@ async fn replay(
     if verdict == "accepted" {
         tally.accepted_again += 1;
     } else if is_last && verdict != "replayed" {
-        tally.wrong.push(format!("the last code of {} again was {verdict}", estate::text(&trace.id)));
+        tally.wrong.push(format!("the last code of {} again was {verdict}", trace.id));
     }
     Ok(())
 }

@@ -1,132 +1,42 @@
-//! Drives verifications, or the handler they are compared with, over keep-alive connections.
+//! Drives work over keep-alive connections, and times it.
 
 use crate::{
-    client::{Answer, Connection, request},
-    estate::{Code, Id, Person},
+    client::{Answer, Connection},
     sample::Latencies,
+    work::{AnyWork, Outcome},
 };
 use anyhow::Result;
 use std::{
-    collections::VecDeque,
-    net::SocketAddr,
-    sync::Arc,
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
-/// What an accepted verification starts with, from a server that writes its members in the documented order.
-const ACCEPTED_START: &[u8] = br#"{"result":"accepted""#;
-/// What an accepted verification has somewhere.
-const ACCEPTED: &[u8] = br#""result":"accepted""#;
+/// How late the runtime's timer may be: it counts milliseconds.
+const TIMER_STEP: Duration = Duration::from_millis(2);
+/// How long a connection that was closed on us stays away.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(10);
 
-/// Where requests go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Load {
-    /// The handler that reads the same body and does nothing.
-    Baseline,
-    /// A verification, each with a code that was never used.
-    Verify,
-}
-
-/// When a connection sends its next request.
+/// When a connection begins its next operation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pace {
-    /// As soon as the last one is answered.
+    /// As soon as the last one is done.
     Closed,
-    /// At a fixed rate over all connections, answered or not.
+    /// At a fixed rate over all connections, done or not.
     PerSecond(f64),
 }
 
-/// The people one connection works with; nobody is on two lanes, so nobody's codes cross.
-pub(crate) struct Lane {
-    people: Vec<Person>,
-    /// Whose code is signed next.
-    turn: usize,
-    /// Codes signed ahead and whose they are, oldest first.
-    signed: VecDeque<(usize, Code)>,
-    /// How far the baseline went through them.
-    shown: usize,
-}
-
-impl Lane {
-    /// Deals people out; needs at least one for each lane.
-    pub(crate) fn deal(mut people: Vec<Person>, lanes: usize) -> Vec<Self> {
-        (1..=lanes)
-            .rev()
-            .map(|left| {
-                let rest = people.len() - people.len() / left;
-                Self { people: people.split_off(rest), turn: 0, signed: VecDeque::new(), shown: 0 }
-            })
-            .collect()
-    }
-
-    /// Brings people back together. A code signed but never sent is given back, so that counters do not run ahead.
-    pub(crate) fn gather(lanes: Vec<Self>) -> Vec<Person> {
-        let mut people = Vec::new();
-        for mut lane in lanes {
-            for (person, _) in lane.signed.drain(..) {
-                lane.people[person].counter -= 1;
-            }
-            people.append(&mut lane.people);
-        }
-        people
-    }
-
-    /// Signs until `count` codes wait.
-    pub(crate) fn sign_ahead(&mut self, count: usize) {
-        while self.signed.len() < count {
-            let person = &mut self.people[self.turn];
-            self.signed.push_back((self.turn, person.code(person.counter)));
-            person.counter += 1;
-            self.turn = (self.turn + 1) % self.people.len();
-        }
-    }
-
-    /// Writes the next request; tells whether its code had to be signed just now.
-    fn fill(&mut self, template: &mut Template, load: Load) -> bool {
-        let late = self.signed.is_empty();
-        if late {
-            self.sign_ahead(1);
-        }
-        let place = match load {
-            Load::Verify => 0,
-            // The same bytes as a verification, and the codes stay unused and in order.
-            Load::Baseline => self.shown % self.signed.len(),
-        };
-        let (person, code) = self.signed[place];
-        template.fill(&self.people[person].id, &code);
-        match load {
-            Load::Verify => drop(self.signed.pop_front()),
-            Load::Baseline => self.shown = place + 1,
-        }
-        late
-    }
-}
-
-/// A request in which only person and code change.
-#[derive(Clone)]
-struct Template {
-    bytes: Vec<u8>,
-    user: usize,
-    code: usize,
-}
-
-impl Template {
-    fn new(load: Load, authorization: &str) -> Self {
-        let path = match load {
-            Load::Baseline => "/baseline",
-            Load::Verify => "/v1/verify",
-        };
-        let (user, code) = (br#"{"user":""#.len(), br#"","code":""#.len());
-        let body = format!(r#"{{"user":"{:36}","code":"{:6}"}}"#, "", "");
-        let bytes = request("POST", path, authorization, Some(("application/json", body.as_bytes())));
-        let user = bytes.len() - body.len() + user;
-        Self { bytes, user, code: user + size_of::<Id>() + code }
-    }
-
-    fn fill(&mut self, user: &Id, code: &Code) {
-        self.bytes[self.user..][..user.len()].copy_from_slice(user);
-        self.bytes[self.code..][..code.len()].copy_from_slice(code);
-    }
+/// Whether a server may refuse requests, and close connections, without that being an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mood {
+    /// There is room for everything that is sent.
+    Strict,
+    /// More is sent than can be answered.
+    Forgiving,
 }
 
 /// Answers that were not what they had to be.
@@ -137,15 +47,9 @@ pub(crate) struct Unexpected {
 }
 
 impl Unexpected {
-    fn check(&mut self, load: Load, answer: &Answer<'_>) {
-        let right = answer.status == 200
-            && (load == Load::Baseline
-                || answer.body.starts_with(ACCEPTED_START)
-                || answer.body.windows(ACCEPTED.len()).any(|part| part == ACCEPTED));
-        if !right {
-            self.count += 1;
-            self.first.get_or_insert_with(|| answer.to_string());
-        }
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        self.count += 1;
+        self.first.get_or_insert_with(what);
     }
 
     /// Takes those of another.
@@ -158,98 +62,227 @@ impl Unexpected {
 /// What one stretch of load came to.
 #[derive(Debug, Default)]
 pub(crate) struct Slice {
+    /// Of operations that were done, and right.
     pub(crate) latencies: Latencies,
+    /// Of requests that the server said it was too busy for, by status.
+    pub(crate) refused: BTreeMap<u16, Latencies>,
+    /// Connections that were closed on us, or not taken.
+    pub(crate) broken: usize,
+    /// Operations that were due and could not be begun before the end. They count as latencies until then.
+    pub(crate) never_begun: usize,
     pub(crate) elapsed: Duration,
     pub(crate) unexpected: Unexpected,
-    /// Codes that had to be signed while the clock ran.
-    pub(crate) signed_late: usize,
+    /// What had to be prepared while the clock ran.
+    pub(crate) prepared_late: usize,
 }
 
 impl Slice {
-    /// Returns the answers per second.
+    /// Returns the operations done each second.
     pub(crate) fn rate(&self) -> f64 {
-        self.latencies.len() as f64 / self.elapsed.as_secs_f64()
+        (self.latencies.len() - self.never_begun) as f64 / self.elapsed.as_secs_f64()
+    }
+
+    fn append(&mut self, other: Self) {
+        self.latencies.append(other.latencies);
+        for (status, latencies) in other.refused {
+            self.refused.entry(status).or_default().append(latencies);
+        }
+        self.broken += other.broken;
+        self.never_begun += other.never_begun;
+        self.elapsed = self.elapsed.max(other.elapsed);
+        self.unexpected.append(other.unexpected);
+        self.prepared_late += other.prepared_late;
     }
 }
 
-/// Opens a connection for each lane, to the addresses in turn.
-pub(crate) async fn connect(addresses: &[SocketAddr], lanes: Vec<Lane>) -> Result<Vec<(Connection, Lane)>> {
-    let mut connected = Vec::with_capacity(lanes.len());
-    for (lane, address) in lanes.into_iter().zip(addresses.iter().cycle()) {
-        connected.push((Connection::open(*address).await?, lane));
-    }
-    Ok(connected)
+/// A connection with what it sends.
+pub(crate) struct Lane {
+    connection: Connection,
+    work: AnyWork,
+    /// Where the connection leads, and from where.
+    to: SocketAddr,
+    from: Option<IpAddr>,
 }
 
-/// Sends one kind of request over all connections for a while.
+impl Lane {
+    /// Gives the work back.
+    pub(crate) fn into_work(self) -> AnyWork {
+        self.work
+    }
+
+    /// Replaces the token.
+    pub(crate) fn authorise(&mut self, authorization: &str) {
+        self.work.authorise(authorization);
+    }
+}
+
+/// Opens a connection for each work, to the addresses in turn.
+pub(crate) async fn connect(addresses: &[SocketAddr], works: Vec<AnyWork>) -> Result<Vec<Lane>> {
+    connect_from(addresses, &[], works).await
+}
+
+/// Opens a connection for each work, to the addresses in turn and from others in turn: loopback has many.
+pub(crate) async fn connect_from(
+    addresses: &[SocketAddr],
+    sources: &[IpAddr],
+    works: Vec<AnyWork>,
+) -> Result<Vec<Lane>> {
+    let mut lanes = Vec::with_capacity(works.len());
+    for (place, work) in works.into_iter().enumerate() {
+        let to = addresses[place % addresses.len()];
+        let from = (!sources.is_empty()).then(|| sources[place % sources.len()]);
+        lanes.push(Lane { connection: Connection::open_from(from, to).await?, work, to, from });
+    }
+    Ok(lanes)
+}
+
+/// Prepares so many operations on each lane, all at the same time.
+pub(crate) async fn prepare(lanes: Vec<Lane>, count: usize) -> Result<Vec<Lane>> {
+    let prepared: Vec<_> = lanes
+        .into_iter()
+        .map(|mut lane| {
+            tokio::spawn(async move {
+                lane.work.prepare(&mut lane.connection, count).await?;
+                anyhow::Ok(lane)
+            })
+        })
+        .collect();
+    gathered(prepared).await
+}
+
+/// Has everybody put back in order what they changed.
+pub(crate) async fn finish(lanes: Vec<Lane>) -> Result<()> {
+    let finished: Vec<_> = lanes
+        .into_iter()
+        .map(|mut lane| {
+            tokio::spawn(async move {
+                lane.work.finish(&mut lane.connection).await?;
+                anyhow::Ok(lane)
+            })
+        })
+        .collect();
+    gathered(finished).await.map(drop)
+}
+
+async fn gathered(running: Vec<tokio::task::JoinHandle<Result<Lane>>>) -> Result<Vec<Lane>> {
+    let mut lanes = Vec::with_capacity(running.len());
+    for lane in running {
+        lanes.push(lane.await??);
+    }
+    Ok(lanes)
+}
+
+/// Works over all lanes for a while.
 pub(crate) async fn slice(
-    connected: Vec<(Connection, Lane)>,
-    authorization: &str,
-    load: Load,
+    lanes: Vec<Lane>,
     pace: Pace,
+    mood: Mood,
     length: Duration,
-) -> Result<(Slice, Vec<(Connection, Lane)>)> {
-    let template = Template::new(load, authorization);
-    let count = connected.len();
-    let start = Instant::now();
-    let stretch = Arc::new(Stretch { load, pace, lanes: count, start, length });
-
-    let lanes: Vec<_> = connected
+) -> Result<(Slice, Vec<Lane>)> {
+    let count = lanes.len();
+    let is_over = AtomicBool::new(false);
+    let stretch = Arc::new(Stretch { pace, mood, lanes: count, start: Instant::now(), length, is_over });
+    let lanes: Vec<_> = lanes
         .into_iter()
         .enumerate()
-        .map(|(place, (connection, lane))| {
-            tokio::spawn(drive(Arc::clone(&stretch), place, connection, lane, template.clone()))
-        })
+        .map(|(place, lane)| tokio::spawn(drive(Arc::clone(&stretch), place, lane)))
         .collect();
     let mut sum = Slice::default();
     let mut back = Vec::with_capacity(count);
     for lane in lanes {
-        let (slice, connection, lane) = lane.await??;
-        sum.latencies.append(slice.latencies);
-        sum.unexpected.append(slice.unexpected);
-        sum.signed_late += slice.signed_late;
-        sum.elapsed = sum.elapsed.max(slice.elapsed);
-        back.push((connection, lane));
+        let (slice, lane) = lane.await??;
+        sum.append(slice);
+        back.push(lane);
     }
     Ok((sum, back))
 }
 
 /// What all lanes of a slice have in common.
 struct Stretch {
-    load: Load,
     pace: Pace,
+    mood: Mood,
     lanes: usize,
     start: Instant,
     length: Duration,
+    /// Somebody has nothing prepared any more: the slice ends for all, or the others would have the server to themselves.
+    is_over: AtomicBool,
 }
 
-async fn drive(
-    stretch: Arc<Stretch>,
-    place: usize,
-    mut connection: Connection,
-    mut lane: Lane,
-    mut template: Template,
-) -> Result<(Slice, Connection, Lane)> {
+async fn drive(stretch: Arc<Stretch>, place: usize, mut lane: Lane) -> Result<(Slice, Lane)> {
     let mut slice = Slice::default();
     let mut timetable = Timetable::new(&stretch, place);
     let end = stretch.start + stretch.length;
     let mut last = Instant::now();
-    while last < end {
+    while last < end && !stretch.is_over.load(Relaxed) {
         let begin = timetable.next(last).await;
         if begin >= end {
             break;
         }
-        slice.signed_late += usize::from(lane.fill(&mut template, stretch.load));
-        let answer = connection.exchange(&template.bytes).await?;
+        match operation(&stretch, &mut lane, &mut slice, begin).await {
+            Ok(true) => {}
+            Ok(false) => {
+                stretch.is_over.store(true, Relaxed);
+                break;
+            }
+            Err(error) if stretch.mood == Mood::Strict => return Err(error),
+            Err(_) => {
+                slice.broken += 1;
+                lane.work.refused();
+                reconnect(&mut lane, end).await;
+            }
+        }
         last = Instant::now();
-        slice.unexpected.check(stretch.load, &answer);
-        slice.latencies.push(last - begin);
     }
     slice.elapsed = last - stretch.start;
-    Ok((slice, connection, lane))
+    for due in timetable.left_before(end) {
+        slice.never_begun += 1;
+        slice.latencies.push(end - due);
+    }
+    slice.prepared_late = lane.work.prepared_late();
+    Ok((slice, lane))
 }
 
-/// Says when a connection's next request is due.
+/// Does one operation; false if nothing was prepared for it.
+async fn operation(stretch: &Stretch, lane: &mut Lane, slice: &mut Slice, begin: Instant) -> Result<bool> {
+    loop {
+        let Some(request) = lane.work.request() else { return Ok(false) };
+        let answer = lane.connection.exchange(request).await?;
+        if stretch.mood == Mood::Forgiving && is_refusal(&answer) {
+            slice.refused.entry(answer.status).or_default().push(begin.elapsed());
+            lane.work.refused();
+            return Ok(true);
+        }
+        match lane.work.take(&answer) {
+            Outcome::More => {}
+            Outcome::Done => {
+                slice.latencies.push(begin.elapsed());
+                return Ok(true);
+            }
+            Outcome::Wrong => {
+                slice.unexpected.note(|| answer.to_string());
+                return Ok(true);
+            }
+        }
+    }
+}
+
+/// Tells whether the server says that it has too much to do.
+const fn is_refusal(answer: &Answer<'_>) -> bool {
+    matches!(answer.status, 429 | 503)
+}
+
+/// Connects again until it works, or the time is over.
+async fn reconnect(lane: &mut Lane, end: Instant) {
+    while Instant::now() < end {
+        if let Ok(connection) = Connection::open_from(lane.from, lane.to).await {
+            lane.connection = connection;
+            return;
+        }
+        tokio::time::sleep(RECONNECT_PAUSE).await;
+    }
+}
+
+/// Says when a connection's next operation is due.
 enum Timetable {
     Closed,
     Fixed { due: Instant, interval: Duration },
@@ -267,20 +300,32 @@ impl Timetable {
         }
     }
 
-    /// Waits for the next request's time; returns the moment its latency counts from.
+    /// Waits for the next operation's time; returns the moment its latency counts from.
     ///
-    /// A request that is late because the one before it was answered late counts from when it was due: somebody would
-    /// have waited. One that is late because our timer is coarse counts from when it is sent.
+    /// That is when it was due, not when it is sent: somebody would have waited. Only what a timer of whole milliseconds
+    /// adds is not the server's.
     async fn next(&mut self, now: Instant) -> Instant {
         let Self::Fixed { due, interval } = self else { return now };
-        let begin = if *due > now {
-            tokio::time::sleep_until((*due).into()).await;
-            Instant::now()
-        } else {
-            *due
-        };
+        let at = *due;
         *due += *interval;
-        begin
+        if at <= now {
+            return at;
+        }
+        tokio::time::sleep_until(at.into()).await;
+        let woken = Instant::now();
+        if woken - at <= TIMER_STEP { woken } else { at }
+    }
+
+    /// Returns when operations were due that were not begun.
+    fn left_before(self, end: Instant) -> impl Iterator<Item = Instant> {
+        let next = match self {
+            Self::Closed => None,
+            Self::Fixed { due, interval } => Some((due, interval)),
+        };
+        let dues = next
+            .into_iter()
+            .flat_map(|(due, interval)| std::iter::successors(Some(due), move |due| Some(*due + interval)));
+        dues.take_while(move |due| *due < end)
     }
 }
 
@@ -288,66 +333,26 @@ impl Timetable {
 mod tests {
     use super::*;
 
-    fn people(count: u64) -> Vec<Person> {
-        (0..count).map(|number| Person { id: [b'x'; 36], number, counter: 0 }).collect()
+    #[tokio::test]
+    async fn what_is_late_counts_from_when_it_was_due() {
+        let start = Instant::now();
+        let mut timetable = Timetable::Fixed { due: start, interval: Duration::from_millis(10) };
+
+        // The operation before took a second.
+        let late = start + Duration::from_secs(1);
+        let begins = [timetable.next(late).await, timetable.next(late).await];
+
+        assert_eq!(begins, [start, start + Duration::from_millis(10)]);
     }
 
     #[test]
-    fn everybody_is_dealt_to_one_lane() {
-        let lanes = Lane::deal(people(10), 4);
+    fn what_was_due_and_never_begun_is_not_left_out() {
+        let start = Instant::now();
+        let timetable = Timetable::Fixed { due: start, interval: Duration::from_millis(10) };
 
-        let sizes: Vec<usize> = lanes.iter().map(|lane| lane.people.len()).collect();
-        assert_eq!(sizes, [2, 2, 3, 3]);
-        let mut numbers: Vec<u64> = Lane::gather(lanes).iter().map(|person| person.number).collect();
-        numbers.sort_unstable();
-        assert!(numbers.into_iter().eq(0..10));
-    }
+        let left: Vec<_> = timetable.left_before(start + Duration::from_millis(35)).collect();
 
-    #[test]
-    fn a_code_is_sent_once_and_one_not_sent_is_given_back() {
-        let mut lanes = Lane::deal(people(2), 1);
-        let lane = &mut lanes[0];
-        let mut template = Template::new(Load::Verify, "Bearer x");
-        lane.sign_ahead(5);
-
-        let mut bodies = Vec::new();
-        for load in [Load::Baseline, Load::Verify, Load::Verify, Load::Verify] {
-            lane.fill(&mut template, load);
-            bodies.push(template.bytes[template.code..][..6].to_vec());
-        }
-
-        bodies.remove(0);
-        bodies.sort_unstable();
-        bodies.dedup();
-        assert_eq!(bodies.len(), 3);
-        let counters: u64 = Lane::gather(lanes).iter().map(|person| person.counter).sum();
-        assert_eq!(counters, 3);
-    }
-
-    #[test]
-    fn a_template_has_person_and_code_in_their_places() {
-        let mut template = Template::new(Load::Verify, "Bearer x");
-
-        template.fill(&[b'u'; 36], b"123456");
-
-        let text = String::from_utf8(template.bytes).expect("text");
-        let body = r#"{"user":"uuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuu","code":"123456"}"#;
-        assert!(text.starts_with("POST /v1/verify HTTP/1.1\r\n"));
-        assert!(text.ends_with(body));
-        assert!(text.contains(&format!("content-length: {}\r\n", body.len())));
-    }
-
-    #[test]
-    fn only_an_accepted_code_is_expected() {
-        let mut unexpected = Unexpected::default();
-        let answer = |status, body| Answer { status, body };
-
-        unexpected.check(Load::Verify, &answer(200, br#"{"result":"accepted"}"#));
-        unexpected.check(Load::Verify, &answer(200, br#"{"user":"x","result":"accepted"}"#));
-        assert_eq!(unexpected.count, 0);
-        unexpected.check(Load::Verify, &answer(200, br#"{"result":"rejected"}"#));
-        unexpected.check(Load::Verify, &answer(500, br#"{"result":"accepted"}"#));
-        assert_eq!(unexpected.count, 2);
-        assert_eq!(unexpected.first.as_deref(), Some(r#"200 {"result":"rejected"}"#));
+        assert_eq!(left.len(), 4);
+        assert_eq!(left[3], start + Duration::from_millis(30));
     }
 }

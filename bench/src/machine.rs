@@ -1,7 +1,7 @@
 //! What the numbers were measured on.
 
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{
     fs,
     io::Write,
@@ -10,7 +10,7 @@ use std::{
 };
 
 /// The machine and the disk.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Machine {
     pub(crate) cores: usize,

@@ -2,7 +2,9 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's results and its signs of life")]
 
+mod attempts;
 mod baseline;
+mod calls;
 mod check;
 mod client;
 mod cpu;
@@ -10,11 +12,14 @@ mod crash;
 mod dice;
 mod drive;
 mod estate;
+mod inside;
 mod lists;
 mod machine;
 mod measured;
 mod messages;
 mod nodes;
+mod operations;
+mod overload;
 mod pgbench;
 mod postgres;
 mod provider;
@@ -22,6 +27,7 @@ mod report;
 mod run;
 mod sample;
 mod server;
+mod work;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
@@ -30,6 +36,10 @@ use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
 };
+
+/// As in the server, whose use cases load people here.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Measures a Countersign server, loads it, or kills it.
 #[derive(Parser)]
@@ -48,6 +58,8 @@ enum Command {
     Run(run::Options),
     /// Counts the instructions of a verification, and compares them with those on record.
     Check(check::Options),
+    /// Sends a server of its own more than it can carry, and floods it beside the traffic of others.
+    Overload(overload::Options),
     /// Loads people into a server that runs.
     Load(LoadOptions),
     /// Kills a server of its own under load, again and again, and checks what is left.
@@ -115,6 +127,7 @@ async fn perform(command: &Command, threads: usize) -> Result<()> {
     match command {
         Command::Run(options) => run::run(options, threads).await,
         Command::Check(options) => check::run(options).await,
+        Command::Overload(options) => overload::run(options, threads).await,
         Command::Load(options) => load(options).await,
         Command::Crash(options) => crash::run(options).await,
         Command::Messages(options) => messages::kill(options).await,

@@ -1,16 +1,18 @@
 //! One slice of load, and what it cost everybody on the machine.
 
 use crate::{
+    attempts::Accepted,
     cpu,
-    drive::{Lane, Load, Pace, Slice, Unexpected, connect, slice},
-    estate::Person,
+    drive::{self, Mood, Pace, Slice, Unexpected, connect, slice},
+    estate::{Estate, Share},
     postgres::Postgres,
-    report::AtHalfLoad,
+    report::AtLoad,
     sample::{Latencies, Spread},
     server::{Commits, Installation, Server},
+    work::AnyWork,
 };
 use anyhow::Result;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Codes signed ahead for the first slice, for each second and all connections together.
 pub(crate) const FIRST_GUESS: f64 = 20_000.0;
@@ -24,7 +26,7 @@ pub(crate) struct Bench<'a> {
     /// How long a slice takes.
     pub(crate) length: Duration,
     pub(crate) rounds: u64,
-    pub(crate) people: Vec<Person>,
+    pub(crate) estate: Arc<Estate>,
     pub(crate) unexpected: Unexpected,
 }
 
@@ -37,7 +39,12 @@ pub(crate) struct Target<'a> {
     pub(crate) postgres: Option<&'a Postgres>,
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
+    /// A server with its store in it.
+    pub(crate) const fn embedded(server: &'a Server) -> Self {
+        Self { servers: std::slice::from_ref(server), postgres: None }
+    }
+
     fn server_cpu(&self) -> Result<Duration> {
         self.servers.iter().map(Server::cpu).sum()
     }
@@ -62,7 +69,8 @@ impl Target<'_> {
         Ok(sum)
     }
 
-    async fn settle(&self) -> Result<()> {
+    /// Waits until they rest.
+    pub(crate) async fn settle(&self) -> Result<()> {
         cpu::settled(|| Ok(self.server_cpu()? + self.postgres_cpu()?)).await
     }
 }
@@ -101,33 +109,38 @@ impl Measured {
     }
 
     fn for_each_answer(&self, time: Duration) -> f64 {
-        time.as_secs_f64() * 1e6 / self.slice.latencies.len() as f64
+        time.as_secs_f64() * 1e6 / self.slice.latencies.len().max(1) as f64
     }
 }
 
 impl Bench<'_> {
-    /// Measures one slice, on new connections and with a new token.
+    /// Returns verifications for so many connections, of the first `reach` people, everybody as likely as the others.
+    pub(crate) fn verifications(&self, connections: usize, reach: usize) -> Vec<AnyWork> {
+        Share::deal(&self.estate, reach, connections).into_iter().map(Accepted::work).collect()
+    }
+
+    /// Measures one slice, on new connections and with a new token; `rate_guess` operations a second are prepared ahead.
     pub(crate) async fn slice(
         &mut self,
         target: Target<'_>,
-        mut lanes: Vec<Lane>,
-        load: Load,
+        mut works: Vec<AnyWork>,
         pace: Pace,
         rate_guess: f64,
-    ) -> Result<(Measured, Vec<Lane>)> {
-        let codes = rate_guess * 1.5 * self.length.as_secs_f64() / lanes.len() as f64;
-        for lane in &mut lanes {
-            lane.sign_ahead(codes as usize);
-        }
+    ) -> Result<(Measured, Vec<AnyWork>)> {
+        let count = rate_guess * 1.5 * self.length.as_secs_f64() / works.len() as f64;
         let addresses: Vec<_> = target.servers.iter().map(|server| server.address).collect();
         let authorization = self.installation.credentials.bearer(addresses[0]).await?;
-        let connected = connect(&addresses, lanes).await?;
+        works.iter_mut().for_each(|work| work.authorise(&authorization));
+        let mut lanes = drive::prepare(connect(&addresses, works).await?, count as usize).await?;
         target.settle().await?;
+        // Preparing may have taken longer than a token is good.
+        let authorization = self.installation.credentials.bearer(addresses[0]).await?;
+        lanes.iter_mut().for_each(|lane| lane.authorise(&authorization));
 
         let commits_before = target.commits().await?;
         let (server_before, postgres_before) = (target.server_cpu()?, target.postgres_cpu()?);
         let (client_before, busy_before) = (cpu::own()?, cpu::busy()?);
-        let (mut slice, connected) = slice(connected, &authorization, load, pace, self.length).await?;
+        let (mut slice, lanes) = slice(lanes, pace, Mood::Strict, self.length).await?;
         let client_cpu = cpu::own()? - client_before;
         let others = (cpu::busy()? - busy_before)
             .saturating_sub(client_cpu)
@@ -143,42 +156,54 @@ impl Bench<'_> {
         let changes_per_commit = changes / (commits.commits - commits_before.commits) as f64;
 
         self.unexpected.append(std::mem::take(&mut slice.unexpected));
-        let lanes = connected.into_iter().map(|(_, lane)| lane).collect();
         let disturbance = others.as_secs_f64() / slice.elapsed.as_secs_f64() / self.cores as f64;
         let measured =
             Measured { slice, server_cpu, postgres_cpu, client_cpu, changes_per_commit, disturbance };
-        Ok((measured, lanes))
+        Ok((measured, lanes.into_iter().map(drive::Lane::into_work).collect()))
+    }
+
+    /// Has work put back in order what it changed.
+    pub(crate) async fn retire(&self, target: Target<'_>, mut works: Vec<AnyWork>) -> Result<()> {
+        let address = target.servers[0].address;
+        let authorization = self.installation.credentials.bearer(address).await?;
+        works.iter_mut().for_each(|work| work.authorise(&authorization));
+        drive::finish(connect(&[address], works).await?).await
     }
 
     /// Verifies for a slice that nobody looks at.
     pub(crate) async fn warm_up(&mut self, target: Target<'_>) -> Result<()> {
-        let lanes = self.people.len().min(16);
-        let lanes = Lane::deal(std::mem::take(&mut self.people), lanes);
-        let (_, lanes) = self.slice(target, lanes, Load::Verify, Pace::Closed, FIRST_GUESS).await?;
-        self.people = Lane::gather(lanes);
-        Ok(())
+        let works = self.verifications(self.estate.len().min(16), self.estate.len());
+        self.slice(target, works, Pace::Closed, FIRST_GUESS).await.map(drop)
     }
 
-    /// Sends verifications at half the rate that was reached, and looks at how long each one takes.
-    pub(crate) async fn at_half_load(
+    /// Sends verifications at a share of the rate that was reached, and looks at how long each one takes from when it was due.
+    pub(crate) async fn at_load(
         &mut self,
         target: Target<'_>,
         connections: usize,
         reached: &Spread,
-    ) -> Result<AtHalfLoad> {
-        let rate = reached.median / 2.0;
+        share: f64,
+    ) -> Result<AtLoad> {
+        let rate = reached.median * share;
         eprintln!("verifying {rate:.0} times a second over {connections} connections");
 
-        let mut lanes = Lane::deal(std::mem::take(&mut self.people), connections);
-        let (mut latencies, mut rates) = (Latencies::default(), Vec::new());
+        let mut works = self.verifications(connections, self.estate.len());
+        let (mut latencies, mut rates, mut never_begun) = (Latencies::default(), Vec::new(), 0);
         for _ in 0..self.rounds {
-            let (verify, back) = self.slice(target, lanes, Load::Verify, Pace::PerSecond(rate), rate).await?;
+            let (verify, back) = self.slice(target, works, Pace::PerSecond(rate), rate).await?;
             rates.push(verify.slice.rate());
+            never_begun += verify.slice.never_begun;
             latencies.append(verify.slice.latencies);
-            lanes = back;
+            works = back;
         }
-        self.people = Lane::gather(lanes);
-        Ok(AtHalfLoad { connections, per_second: Spread::of(rates), latency_ms: latencies.percentiles() })
+        Ok(AtLoad {
+            share,
+            connections,
+            due_per_second: rate,
+            per_second: Spread::of(rates),
+            never_begun,
+            latency_ms: latencies.percentiles(),
+        })
     }
 }
 

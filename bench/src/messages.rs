@@ -1,10 +1,11 @@
 //! Messages under bad conditions: the server is killed while it sends, or its provider goes silent under load.
 
 use crate::{
+    attempts::Accepted,
     client::{Connection, json_request, request},
     dice::Dice,
-    drive::{Lane, Load, Pace, Slice, connect, slice},
-    estate::{self, Id},
+    drive::{Mood, Pace, Slice, connect, slice},
+    estate::{self, Share},
     provider::Provider,
     server::{Installation, Server},
 };
@@ -22,6 +23,7 @@ use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
 };
+use uuid::Uuid;
 
 /// How many connections ask for codes at the same time.
 const ASKERS: usize = 32;
@@ -88,7 +90,7 @@ async fn killed(options: &KillOptions, installation: &Installation, provider: &P
     provider.take_time(Duration::from_millis(5));
     let (mut server, _) = installation.start().await?;
     let policy = json!({ "resend": { "pauseSeconds": 0, "perHour": 20 } });
-    change_policy(&server, &authorization, &policy).await?;
+    server.change_policy(&authorization, &policy).await?;
     let people = people(server.address, &authorization, options.challenges).await?;
     let queue = Arc::new(Queue { waiting: Mutex::new(people), ..Queue::default() });
     let mut dice = Dice::by_the_clock();
@@ -119,16 +121,16 @@ async fn killed(options: &KillOptions, installation: &Installation, provider: &P
 /// Who waits for a code, and the messages of those who were told that one is on its way.
 #[derive(Default)]
 struct Queue {
-    waiting: Mutex<Vec<Id>>,
+    waiting: Mutex<Vec<Uuid>>,
     answered: Mutex<BTreeSet<String>>,
 }
 
 impl Queue {
-    fn next(&self) -> Option<Id> {
+    fn next(&self) -> Option<Uuid> {
         self.waiting.lock().expect("nobody panics with it").pop()
     }
 
-    fn give_back(&self, id: Id) {
+    fn give_back(&self, id: Uuid) {
         self.waiting.lock().expect("nobody panics with it").push(id);
     }
 
@@ -166,19 +168,13 @@ async fn ask(queue: &Queue, address: SocketAddr, authorization: &str) -> Result<
 }
 
 /// Asks for a code for somebody.
-async fn challenge(connection: &mut Connection, authorization: &str, id: &Id) -> Result<Value> {
-    let path = format!("/v1/users/{}/challenges", estate::text(id));
+async fn challenge(connection: &mut Connection, authorization: &str, id: &Uuid) -> Result<Value> {
+    let path = format!("/v1/users/{}/challenges", id);
     connection.json(&json_request("POST", &path, authorization, &json!({ "type": "sms" })), 201).await
 }
 
 fn delivery_of(challenge: &Value) -> Result<String> {
     Ok(challenge["delivery"].as_str().context("a challenge without a delivery")?.to_owned())
-}
-
-async fn change_policy(server: &Server, authorization: &str, patch: &Value) -> Result<()> {
-    let mut connection = Connection::open(server.address).await?;
-    let patch = json_request("PATCH", "/v1/organisations/self/policy", authorization, patch);
-    connection.json(&patch, 200).await.map(drop)
 }
 
 /// How a message ended.
@@ -237,7 +233,7 @@ fn judge(answered: &BTreeSet<String>, ends: &BTreeMap<String, End>, provider: &P
 }
 
 /// Makes people with a number each, which codes can be sent to at once.
-async fn people(address: SocketAddr, authorization: &str, count: u64) -> Result<Vec<Id>> {
+async fn people(address: SocketAddr, authorization: &str, count: u64) -> Result<Vec<Uuid>> {
     let mut lanes = Vec::new();
     for lane in 0..ASKERS as u64 {
         let authorization = authorization.to_owned();
@@ -247,7 +243,7 @@ async fn people(address: SocketAddr, authorization: &str, count: u64) -> Result<
             for number in (lane..count).step_by(ASKERS) {
                 let id =
                     estate::create(&mut connection, &authorization, &format!("receiver-{number:08}")).await?;
-                let path = format!("/v1/users/{}/factors", estate::text(&id));
+                let path = format!("/v1/users/{}/factors", id);
                 let destination = format!("+{}", FIRST_NUMBER + number);
                 let body = json!({ "type": "sms", "destination": destination, "confirmed": true });
                 connection.json(&json_request("POST", &path, &authorization, &body), 201).await?;
@@ -276,28 +272,33 @@ pub(crate) async fn outage(options: &OutageOptions) -> Result<()> {
 async fn silenced(options: &OutageOptions, installation: &Installation, provider: &Provider) -> Result<()> {
     let authorization = installation.credentials.basic();
     let (server, _) = installation.start().await?;
-    change_policy(&server, &authorization, &json!({ "codeSeconds": options.code_seconds })).await?;
+    server.change_policy(&authorization, &json!({ "codeSeconds": options.code_seconds })).await?;
     let length = Duration::from_secs(options.seconds);
     let receivers = people(server.address, &authorization, options.codes * options.seconds * 3).await?;
     let (estate, _) =
         estate::load(server.address, &installation.credentials, 0..options.users, ASKERS).await?;
     let bearer = installation.credentials.bearer(server.address).await?;
-    let lanes = connect(&[server.address], Lane::deal(estate, options.connections.into())).await?;
+    let (estate, everybody) = (Arc::new(estate), options.users as usize);
+    let shares = Share::deal(&estate, everybody, options.connections.into());
+    let mut works: Vec<_> = shares.into_iter().map(Accepted::work).collect();
+    works.iter_mut().for_each(|work| work.authorise(&bearer));
+    let lanes = connect(&[server.address], works).await?;
     // A first stretch that counts for nothing: caches fill, the log of the database finds its size.
-    let (_, mut lanes) = slice(lanes, &bearer, Load::Verify, Pace::Closed, length / 6).await?;
+    let (_, mut lanes) = slice(lanes, Pace::Closed, Mood::Strict, length / 6).await?;
 
     let mut receivers = receivers.into_iter();
     let mut asked = Vec::new();
     let mut first = None;
     for phase in ["provider answers", "provider is silent", "provider answers again"] {
         provider.be_silent(phase == "provider is silent");
-        let receivers: Vec<Id> =
+        let receivers: Vec<Uuid> =
             receivers.by_ref().take((options.codes * options.seconds) as usize).collect();
         let sending =
             tokio::spawn(ask_steadily(server.address, authorization.clone(), receivers, options.codes));
         // Access tokens may end before we do.
         let bearer = installation.credentials.bearer(server.address).await?;
-        let (stretch, back) = slice(lanes, &bearer, Load::Verify, Pace::Closed, length).await?;
+        lanes.iter_mut().for_each(|lane| lane.authorise(&bearer));
+        let (stretch, back) = slice(lanes, Pace::Closed, Mood::Strict, length).await?;
         lanes = back;
         asked.push(sending.await??);
         let figures = Figures::of(stretch)?;
@@ -318,7 +319,7 @@ struct Asked {
 async fn ask_steadily(
     address: SocketAddr,
     authorization: String,
-    receivers: Vec<Id>,
+    receivers: Vec<Uuid>,
     per_second: u64,
 ) -> Result<Vec<Asked>> {
     let mut connection = Connection::open(address).await?;

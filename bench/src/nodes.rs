@@ -1,7 +1,7 @@
 //! Verifications by one node and by two on the same PostgreSQL, beside `pgbench` on the same server.
 
 use crate::{
-    drive::{Lane, Load, Pace},
+    drive::Pace,
     measured::{Bench, FIRST_GUESS, Measured, Target, latencies, spread},
     pgbench::{Form, Peer, Pgbench, Transactions},
     postgres::Postgres,
@@ -34,11 +34,16 @@ impl Bench<'_> {
         for &connections in connections {
             eprintln!("verifying over {connections} connections");
             nodes.iter().try_for_each(Server::reset_peak)?;
-            measured.push(self.in_turn(one, two, pgbench, connections).await?);
+            measured.push(self.in_turn(one, two, (postgres, pgbench), connections).await?);
         }
         let most = measured.iter().max_by_key(|at| at.connections).context("no load was measured")?;
-        let at_half_load = self.at_half_load(one, most.connections, &most.one_node.per_second).await?;
-        Ok(Verification { at_connections: Beside::Pgbench(measured), at_half_load })
+        let (most, reached) = (most.connections, most.one_node.per_second.clone());
+        Ok(Verification {
+            at_half_load: self.at_load(one, most, &reached, 0.5).await?,
+            at_nine_tenths: Some(self.at_load(one, most, &reached, 0.9).await?),
+            working_set: None,
+            at_connections: Beside::Pgbench(measured),
+        })
     }
 
     /// Interleaves slices of both scripts of `pgbench`, of one node and of two.
@@ -46,23 +51,23 @@ impl Bench<'_> {
         &mut self,
         one: Target<'_>,
         two: Target<'_>,
-        pgbench: &mut Pgbench<'_>,
+        (postgres, pgbench): (&Postgres, &mut Pgbench<'_>),
         connections: usize,
     ) -> Result<NodesAtConnections> {
         let mut rounds = Vec::new();
         let (mut of_one, mut of_two) = (FIRST_GUESS, FIRST_GUESS);
-        let mut lanes = Lane::deal(std::mem::take(&mut self.people), connections);
+        let mut works = self.verifications(connections, self.estate.len());
         for _ in 0..self.rounds {
+            postgres.checkpoint().await?;
             let transactions =
                 pgbench.slice(Form::Transaction, connections, self.threads, self.length).await?;
             let statements = pgbench.slice(Form::Statement, connections, self.threads, self.length).await?;
-            let (by_one, back) = self.slice(one, lanes, Load::Verify, Pace::Closed, of_one).await?;
-            let (by_two, back) = self.slice(two, back, Load::Verify, Pace::Closed, of_two).await?;
+            let (by_one, back) = self.slice(one, works, Pace::Closed, of_one).await?;
+            let (by_two, back) = self.slice(two, back, Pace::Closed, of_two).await?;
             (of_one, of_two) = (of_one.max(by_one.slice.rate()), of_two.max(by_two.slice.rate()));
-            lanes = back;
+            works = back;
             rounds.push(Round { transactions, statements, by_one, by_two });
         }
-        self.people = Lane::gather(lanes);
         Ok(summary(connections, rounds, [one.peak_memory()?, two.peak_memory()?]))
     }
 }
@@ -108,7 +113,7 @@ fn by_nodes(
         client_cpu_micros: spread(&slices, Measured::client_micros),
         changes_per_commit: spread(&slices, |measured| measured.changes_per_commit),
         peak_memory,
-        signed_late: slices.iter().map(|measured| measured.slice.signed_late).sum(),
+        prepared_late: slices.iter().map(|measured| measured.slice.prepared_late).sum(),
         latency_ms: latencies(slices).percentiles(),
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::{cpu, postgres::Postgres, sample::Spread};
 use anyhow::{Context, Result, ensure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -201,7 +201,7 @@ impl Transactions {
 }
 
 /// What slices of transactions came to.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Peer {
     pub(crate) per_second: Spread,

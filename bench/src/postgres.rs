@@ -107,6 +107,11 @@ impl Postgres {
         Ok(())
     }
 
+    /// Brings what was written ahead into the tables, and makes the files that held it ready to be written again.
+    pub(crate) async fn checkpoint(&self) -> Result<()> {
+        self.sql(DATABASE, "CHECKPOINT").await.map(drop)
+    }
+
     /// Runs a statement; returns what it gives, columns separated by `|`.
     pub(crate) async fn sql(&self, database: &str, statement: &str) -> Result<String> {
         let output = Command::new("psql")

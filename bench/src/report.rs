@@ -1,18 +1,21 @@
 //! What a run found, for people and for programs.
 
 mod nodes;
+mod overload;
 
 pub(crate) use nodes::{ByNodes, NodesAtConnections, PostgresStore};
+pub(crate) use overload::{Beyond, Flood, OverloadReport, Peak, Refusal, Side};
 
 use crate::{
     machine::Machine,
     sample::{Percentiles, Spread},
 };
-use serde::Serialize;
-use std::fmt;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::{fmt, fs, path::Path, time::Duration};
 
 /// Everything a run found. Times say their unit, memory is in MiB.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Report {
     pub(crate) machine: Machine,
@@ -25,12 +28,15 @@ pub(crate) struct Report {
     pub(crate) loading: Loading,
     pub(crate) lists: Lists,
     pub(crate) verification: Verification,
+    /// Everything else that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) operations: Vec<OperationReport>,
     pub(crate) audit: Audit,
     pub(crate) unexpected_answers: usize,
 }
 
 /// How it was measured.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Settings {
     pub(crate) users: u64,
@@ -42,7 +48,7 @@ pub(crate) struct Settings {
 }
 
 /// From spawning the server to its first answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Starts {
     pub(crate) empty_ms: Spread,
@@ -50,27 +56,48 @@ pub(crate) struct Starts {
 }
 
 /// The server's resident memory.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Memory {
     pub(crate) idle_empty: f64,
     pub(crate) idle_loaded: f64,
+    /// While people were made through the API.
     pub(crate) peak_loading: f64,
     pub(crate) after_load: f64,
 }
 
 /// Creating people and importing a factor for each, through the API.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Loading {
     pub(crate) seconds: f64,
     pub(crate) people_per_second: f64,
+    /// The rest, by the same use cases without HTTP; absent if the API made all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) inside: Option<Made>,
     pub(crate) data_bytes: u64,
     pub(crate) bytes_per_person: u64,
 }
 
+/// People who were made, and how fast.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Made {
+    pub(crate) people: u64,
+    pub(crate) seconds: f64,
+    pub(crate) people_per_second: f64,
+}
+
+impl Made {
+    /// Says how fast people were made.
+    pub(crate) fn of(people: u64, took: Duration) -> Self {
+        let seconds = took.as_secs_f64();
+        Self { people, seconds, people_per_second: people as f64 / seconds }
+    }
+}
+
 /// Pages of 50 people.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Lists {
     pub(crate) first: Percentiles,
@@ -80,15 +107,29 @@ pub(crate) struct Lists {
 }
 
 /// What verifications cost.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Verification {
     pub(crate) at_connections: Beside,
-    pub(crate) at_half_load: AtHalfLoad,
+    pub(crate) at_half_load: AtLoad,
+    /// Absent in what older runs found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) at_nine_tenths: Option<AtLoad>,
+    /// The same as at most connections, of some people only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) working_set: Option<WorkingSet>,
+}
+
+/// Verifications of some people only, scattered over all.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WorkingSet {
+    pub(crate) people: u64,
+    pub(crate) at_connections: AtConnections,
 }
 
 /// Verifications, with what they are compared with, for each number of connections.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Beside {
     Baseline(Vec<AtConnections>),
@@ -109,7 +150,7 @@ impl Beside {
 }
 
 /// Verifications and the baseline beside them, each connection sending as soon as it has its answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AtConnections {
     pub(crate) connections: usize,
@@ -128,21 +169,35 @@ pub(crate) struct AtConnections {
     /// The share of all cores that others took meanwhile.
     pub(crate) disturbance: Spread,
     pub(crate) peak_memory: f64,
-    /// Codes that had to be signed inside a timed slice.
-    pub(crate) signed_late: usize,
+    /// Codes, and other things, that had to be prepared inside a timed slice.
+    pub(crate) prepared_late: usize,
 }
 
-/// Verifications at half the rate the server can do.
-#[derive(Debug, Serialize)]
+/// Verifications at a share of the rate the server can do, each timed from when it was due.
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct AtHalfLoad {
+pub(crate) struct AtLoad {
+    pub(crate) share: f64,
     pub(crate) connections: usize,
+    pub(crate) due_per_second: f64,
     pub(crate) per_second: Spread,
+    /// Those that were due and not begun when the slice ended. They count as latencies until then.
+    pub(crate) never_begun: usize,
     pub(crate) latency_ms: Percentiles,
 }
 
+/// One kind of operation at each number of connections.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OperationReport {
+    pub(crate) name: String,
+    /// What an operation is, and of whom.
+    pub(crate) what: String,
+    pub(crate) at_connections: Vec<AtConnections>,
+}
+
 /// What `countersign audit verify` said at the end.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Audit {
     pub(crate) seconds: f64,
@@ -160,13 +215,8 @@ impl fmt::Display for Report {
 
 impl Report {
     fn fmt_conditions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine { cores, processor, memory_mib, kernel, filesystem, sync_ms } = &self.machine;
         let Settings { users, slice_seconds, rounds, client_threads, signing_micros } = &self.settings;
-        writeln!(f, "machine   {cores} cores of {processor}, {memory_mib} MiB, Linux {kernel}")?;
-        writeln!(f, "disk      {filesystem}, {sync_ms:.2} ms to make 4 KiB durable")?;
-        if self.machine.is_in_memory() {
-            writeln!(f, "          in memory: being durable costs nothing here, so the rates mean little")?;
-        }
+        self.machine.fmt_lines(f)?;
         writeln!(
             f,
             "load      {} people; {rounds} rounds of {slice_seconds} s each",
@@ -185,7 +235,7 @@ impl Report {
     fn fmt_estate(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Starts { empty_ms, loaded_ms } = &self.start;
         let Memory { idle_empty, idle_loaded, peak_loading, after_load } = &self.memory;
-        let Loading { seconds, people_per_second, data_bytes, bytes_per_person } = &self.loading;
+        let Loading { seconds, people_per_second, inside, data_bytes, bytes_per_person } = &self.loading;
         let Lists { first, deep, deep_after } = &self.lists;
         let mebibytes = *data_bytes as f64 / f64::from(1 << 20);
 
@@ -200,6 +250,14 @@ impl Report {
             "loading, with a factor each       {} people/s, {seconds:.1} s",
             grouped(*people_per_second)
         )?;
+        if let Some(Made { people, seconds, people_per_second }) = inside {
+            writeln!(
+                f,
+                "loading without HTTP              {} people/s, {seconds:.1} s for {}",
+                grouped(*people_per_second),
+                grouped(*people as f64)
+            )?;
+        }
         writeln!(
             f,
             "data on disk                      {mebibytes:.1} MiB, {bytes_per_person} bytes a person"
@@ -216,17 +274,30 @@ impl Report {
             Beside::Baseline(measured) => fmt_table(f, COLUMNS, measured.iter().map(AtConnections::row))?,
             Beside::Pgbench(measured) => nodes::fmt_nodes(f, measured)?,
         }
-        let AtHalfLoad { connections, per_second, latency_ms } = &self.verification.at_half_load;
-        writeln!(
-            f,
-            "\nat half load, {} verifications/s over {connections} connections: {}",
-            grouped(per_second.median),
-            in_short(latency_ms)
-        )
+        let Verification { at_half_load, at_nine_tenths, working_set, .. } = &self.verification;
+        if let Some(WorkingSet { people, at_connections }) = working_set {
+            let people = grouped(*people as f64);
+            writeln!(f, "\nof {people} people only, who are scattered over all:")?;
+            fmt_table(f, COLUMNS, std::iter::once(at_connections.row()))?;
+        }
+        writeln!(f)?;
+        for at in std::iter::once(at_half_load).chain(at_nine_tenths) {
+            let (rate, latency) = (grouped(at.due_per_second), in_short(&at.latency_ms));
+            writeln!(
+                f,
+                "at {:.1} of that load, {rate} verifications/s due over {} connections: {latency}, {} never begun",
+                at.share, at.connections, at.never_begun
+            )?;
+        }
+        for operation in &self.operations {
+            writeln!(f, "\n{}: {}", operation.name, operation.what)?;
+            fmt_table(f, COLUMNS, operation.at_connections.iter().map(AtConnections::row))?;
+        }
+        Ok(())
     }
 
     fn fmt_outcome(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Verification { at_connections, at_half_load } = &self.verification;
+        let Verification { at_connections, at_half_load, .. } = &self.verification;
         let verifications = at_connections.samples() + at_half_load.latency_ms.samples;
         writeln!(
             f,
@@ -238,10 +309,29 @@ impl Report {
     }
 }
 
+impl Machine {
+    fn fmt_lines(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cores, processor, memory_mib, kernel, filesystem, sync_ms } = self;
+        writeln!(f, "machine   {cores} cores of {processor}, {memory_mib} MiB, Linux {kernel}")?;
+        writeln!(f, "disk      {filesystem}, {sync_ms:.2} ms to make 4 KiB durable")?;
+        if self.is_in_memory() {
+            writeln!(f, "          in memory: being durable costs nothing here, so the rates mean little")?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a report as JSON.
+pub(crate) fn write_json(path: &Path, report: &impl Serialize) -> Result<()> {
+    let mut json = serde_json::to_vec_pretty(report)?;
+    json.push(b'\n');
+    fs::write(path, json).with_context(|| format!("write {}", path.display()))
+}
+
 /// The table's columns, each with the two lines above it.
 const COLUMNS: [[&str; 2]; 12] = [
     ["connec-", "tions"],
-    ["verifications", "/s"],
+    ["operations", "/s"],
     ["", "spread"],
     ["do-nothing", "/s"],
     ["", "ratio"],

@@ -2,21 +2,23 @@
 
 use crate::{
     drive::Unexpected,
-    estate,
+    estate::{self, Estate},
+    inside,
     lists::lists,
     machine::Machine,
     measured::{Bench, Target},
+    operations::{self, Operation},
     pgbench::Pgbench,
     postgres::{self, Postgres},
-    report::{Audit, Loading, Memory, PostgresStore, Report, Settings, Starts},
+    report::{Audit, Loading, Made, Memory, PostgresStore, Report, Settings, Starts, write_json},
     sample::{Spread, millis},
     server::{Installation, Server},
 };
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use std::{
-    fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -24,6 +26,8 @@ use std::{
 const STARTS: usize = 5;
 /// How many connections load people: waiting changes share a commit, so many are faster.
 const LOADERS: usize = 64;
+/// How many people are made through the API, to see how fast that is. On the embedded store the rest is made without HTTP.
+const THROUGH_API: u64 = 20_000;
 
 /// What to measure, and how long.
 #[derive(Args)]
@@ -55,6 +59,9 @@ pub(crate) struct Options {
     /// Numbers of keep-alive connections.
     #[arg(long, value_delimiter = ',', default_value = "1,16,64", value_parser = clap::value_parser!(u16).range(1..))]
     connections: Vec<u16>,
+    /// What else to measure beside the handler that does nothing; on the embedded store only.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "verify")]
+    operations: Vec<Operation>,
     /// Rounds: in each, a slice of verifications and one of each thing they are compared with.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
     runs: u64,
@@ -79,6 +86,11 @@ impl Options {
 pub(crate) async fn run(options: &Options, threads: usize) -> Result<()> {
     let most = options.connections.iter().copied().max().unwrap_or(1);
     ensure!(options.users >= most.into(), "at least as many users as connections are needed");
+    let is_embedded = options.store == Store::Sqlite;
+    ensure!(
+        is_embedded || Operation::asked(&options.operations).is_empty(),
+        "--operations is for --store sqlite"
+    );
     ensure!(!options.pooled || options.store == Store::Postgres, "--pooled is for --store postgres");
     let room = tempfile::Builder::new().prefix("countersign-bench-").tempdir_in(&options.dir)?;
     let postgres = match options.store {
@@ -102,12 +114,6 @@ pub(crate) async fn run(options: &Options, threads: usize) -> Result<()> {
     }
 }
 
-fn write_json(path: &Path, report: &Report) -> Result<()> {
-    let mut json = serde_json::to_vec_pretty(report)?;
-    json.push(b'\n');
-    fs::write(path, json).with_context(|| format!("write {}", path.display()))
-}
-
 async fn measure(
     options: &Options,
     threads: usize,
@@ -116,7 +122,11 @@ async fn measure(
 ) -> Result<(Report, Unexpected)> {
     let machine = Machine::describe(room)?;
     let installation = match postgres {
-        None => Installation::init(&options.server, room).await?,
+        None => {
+            let sends = Operation::asked(&options.operations).contains(&Operation::Challenge);
+            let environment = if sends { operations::environment(&room.canonicalize()?) } else { Vec::new() };
+            Installation::init(&options.server, room).await?.with_environment(environment)
+        }
         Some(postgres) => {
             let (url, is_prepared) = (postgres.url(), postgres.is_prepared());
             Installation::init_on(&options.server, room, url, is_prepared).await?
@@ -144,25 +154,18 @@ impl Run<'_> {
         server.settle().await?;
         let idle_empty = server.memory()?.now;
 
-        eprintln!("loading {} people", options.users);
-        let (people, loading) =
-            estate::load(server.address, &installation.credentials, 0..options.users, LOADERS).await?;
-        let peak_loading = server.memory()?.peak;
+        let loaded = self.load(server).await?;
         let mut bench = Bench {
             installation,
             cores: self.machine.cores,
             threads: self.threads,
             length: Duration::from_secs(options.seconds),
             rounds: options.runs,
-            people,
+            estate: Arc::new(loaded.estate),
             unexpected: Unexpected::default(),
         };
-        let (data_bytes, mut beside) = match postgres {
-            None => {
-                server.stop().await?;
-                (installation.data_bytes()?, None)
-            }
-            Some(postgres) => {
+        let (data_bytes, mut beside) = match (postgres, loaded.server) {
+            (Some(postgres), Some(server)) => {
                 let data_bytes = postgres.data_bytes().await?;
                 // Documents and events then have the size they have from here on, which pgbench takes over.
                 bench
@@ -172,6 +175,7 @@ impl Run<'_> {
                 eprintln!("copying the database for pgbench");
                 (data_bytes, Some((postgres, Pgbench::prepare(postgres, self.room).await?)))
             }
+            _ => (installation.data_bytes()?, None),
         };
 
         eprintln!("starting the server {STARTS} times, with the people in it");
@@ -198,6 +202,8 @@ impl Run<'_> {
                 (server, verification)
             }
         };
+        let others = Operation::asked(&options.operations);
+        let operations = bench.operations(&server, &others, &options.connections()).await?;
         let after_load = server.memory()?.now;
         server.stop().await?;
 
@@ -209,19 +215,45 @@ impl Run<'_> {
             },
             machine: self.machine,
             start: Starts { empty_ms: start_empty, loaded_ms: start_loaded },
-            memory: Memory { idle_empty, idle_loaded, peak_loading, after_load },
+            memory: Memory { idle_empty, idle_loaded, peak_loading: loaded.peak, after_load },
             loading: Loading {
-                seconds: loading.as_secs_f64(),
-                people_per_second: options.users as f64 / loading.as_secs_f64(),
+                seconds: loaded.through_api.seconds,
+                people_per_second: loaded.through_api.people_per_second,
+                inside: loaded.inside,
                 bytes_per_person: data_bytes / options.users,
                 data_bytes,
             },
             lists,
             verification,
+            operations,
             audit: audit(installation).await?,
             unexpected_answers: bench.unexpected.count,
         };
         Ok((report, bench.unexpected))
+    }
+
+    /// Makes the people: through the API, and where there are many and nobody else writes, the rest without HTTP.
+    async fn load(&self, server: Server) -> Result<Loaded> {
+        let (users, credentials) = (self.options.users, &self.installation.credentials);
+        let first = if self.postgres.is_some() { users } else { users.min(THROUGH_API) };
+        eprintln!("loading {first} people");
+        let (mut estate, took) = estate::load(server.address, credentials, 0..first, LOADERS).await?;
+        let (through_api, peak) = (Made::of(first, took), server.memory()?.peak);
+        if self.postgres.is_some() {
+            return Ok(Loaded { estate, through_api, inside: None, peak, server: Some(server) });
+        }
+        server.stop().await?;
+        let inside = match users - first {
+            0 => None,
+            rest => {
+                eprintln!("loading {rest} people more, without HTTP");
+                let (others, took) =
+                    inside::load(self.installation.data(), credentials, first..users).await?;
+                estate.append(others)?;
+                Some(Made::of(rest, took))
+            }
+        };
+        Ok(Loaded { estate, through_api, inside, peak, server: None })
     }
 
     fn settings(&self) -> Settings {
@@ -235,11 +267,22 @@ impl Run<'_> {
     }
 }
 
+/// The people who were made, and how.
+struct Loaded {
+    estate: Estate,
+    through_api: Made,
+    inside: Option<Made>,
+    /// The server's resident memory, at most, meanwhile.
+    peak: f64,
+    /// Where the people are elsewhere, it runs still.
+    server: Option<Server>,
+}
+
 async fn store(postgres: &Postgres, pgbench: &Pgbench<'_>) -> Result<PostgresStore> {
     let (document_bytes, event_bytes) = pgbench.sizes();
     Ok(PostgresStore {
         version: postgres.version().await?,
-        settings: postgres::SETTINGS.to_vec(),
+        settings: postgres::SETTINGS.map(str::to_owned).into(),
         is_pooled: postgres.is_pooled(),
         is_prepared: postgres.is_prepared(),
         document_bytes,

@@ -1,6 +1,6 @@
 //! Medians, percentiles and spread, exact: from all samples, sorted.
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::time::Duration;
 
 /// How long things took.
@@ -39,21 +39,28 @@ impl Latencies {
 }
 
 /// Latencies in milliseconds.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Percentiles {
     pub(crate) samples: usize,
+    #[serde(deserialize_with = "number")]
     pub(crate) p50: f64,
+    #[serde(deserialize_with = "number")]
     pub(crate) p99: f64,
+    #[serde(deserialize_with = "number")]
     pub(crate) p999: f64,
+    #[serde(deserialize_with = "number")]
     pub(crate) max: f64,
 }
 
 /// One figure, measured several times.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Spread {
+    #[serde(deserialize_with = "number")]
     pub(crate) median: f64,
+    #[serde(deserialize_with = "number")]
     pub(crate) min: f64,
+    #[serde(deserialize_with = "number")]
     pub(crate) max: f64,
 }
 
@@ -71,6 +78,11 @@ impl Spread {
         let edge = |value: Option<&f64>| value.copied().unwrap_or(f64::NAN);
         Self { median, min: edge(values.first()), max: edge(values.last()) }
     }
+}
+
+/// Reads a number, and what JSON has instead of one that there is none of.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// Returns a duration in milliseconds.

@@ -1,11 +1,12 @@
 //! The server under test: the real binary, as a child of ours.
 
 use crate::{
-    client::{Connection, Credentials, request},
+    client::{Connection, Credentials, json_request, request},
     cpu,
 };
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -34,6 +35,7 @@ const ENVIRONMENT: [(&str, &str); 5] = [
 ];
 
 /// A binary and a data directory of its own.
+#[derive(Clone)]
 pub(crate) struct Installation {
     binary: PathBuf,
     data: PathBuf,
@@ -95,6 +97,14 @@ impl Installation {
         }
     }
 
+    /// Returns the same installation with the limits a server has unless told otherwise, but for that on sign-ins: we get many
+    /// tokens from one address.
+    pub(crate) fn with_usual_limits(&self) -> Self {
+        let limits = [("PER_ADDRESS", "2000"), ("PER_CLIENT", "5000"), ("CONNECTIONS_PER_ADDRESS", "1000")];
+        let limits = limits.map(|(name, value)| (format!("COUNTERSIGN__LIMITS__{name}"), value.to_owned()));
+        self.clone().with_environment(limits.into())
+    }
+
     /// Says more to each server that is started.
     pub(crate) fn with_environment(mut self, environment: Vec<(String, String)>) -> Self {
         self.environment.extend(environment);
@@ -144,6 +154,11 @@ impl Installation {
             String::from_utf8_lossy(&output.stderr).trim_end()
         );
         Ok(said)
+    }
+
+    /// Returns the data directory.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
     }
 
     /// Returns the bytes the data directory takes.
@@ -216,6 +231,13 @@ impl Server {
     /// Kills the server, without a chance to put anything in order.
     pub(crate) async fn kill(mut self) -> Result<()> {
         self.child.kill().await.context("kill the server")
+    }
+
+    /// Changes some of the policy of the first organisation.
+    pub(crate) async fn change_policy(&self, authorization: &str, patch: &Value) -> Result<()> {
+        let mut connection = Connection::open(self.address).await?;
+        let patch = json_request("PATCH", "/v1/organisations/self/policy", authorization, patch);
+        connection.json(&patch, 200).await.map(drop)
     }
 
     /// Returns the processor time the server used so far, in steps of 10 ms.

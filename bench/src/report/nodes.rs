@@ -5,16 +5,16 @@ use crate::{
     pgbench::Peer,
     sample::{Percentiles, Spread},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The PostgreSQL everything ran on.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PostgresStore {
     pub(crate) version: String,
     /// What it was told beyond its defaults.
-    pub(crate) settings: Vec<&'static str>,
+    pub(crate) settings: Vec<String>,
     /// The servers under test reached it through a pool of transactions.
     pub(crate) is_pooled: bool,
     /// The servers under test prepared their statements, once a connection.
@@ -46,7 +46,7 @@ impl PostgresStore {
 }
 
 /// Verifications by one node and by two, and what they are compared with.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NodesAtConnections {
     pub(crate) connections: usize,
@@ -61,7 +61,7 @@ pub(crate) struct NodesAtConnections {
 }
 
 /// What a number of nodes did.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ByNodes {
     pub(crate) per_second: Spread,
@@ -79,8 +79,8 @@ pub(crate) struct ByNodes {
     pub(crate) changes_per_commit: Spread,
     /// Resident memory in MiB, of all nodes together.
     pub(crate) peak_memory: f64,
-    /// Codes that had to be signed inside a timed slice.
-    pub(crate) signed_late: usize,
+    /// Codes, and other things, that had to be prepared inside a timed slice.
+    pub(crate) prepared_late: usize,
 }
 
 /// The table's columns, each with the two lines above it.
