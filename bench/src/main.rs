@@ -12,6 +12,7 @@ mod crash;
 mod dice;
 mod drive;
 mod estate;
+mod figures;
 mod inside;
 mod lists;
 mod machine;
@@ -21,6 +22,7 @@ mod nodes;
 mod operations;
 mod overload;
 mod pgbench;
+mod plot;
 mod postgres;
 mod provider;
 mod report;
@@ -60,6 +62,8 @@ enum Command {
     Check(check::Options),
     /// Sends a server of its own more than it can carry, and floods it beside the traffic of others.
     Overload(overload::Options),
+    /// Makes tables and plots of what runs found.
+    Figures(figures::Options),
     /// Loads people into a server that runs.
     Load(LoadOptions),
     /// Kills a server of its own under load, again and again, and checks what is left.
@@ -128,6 +132,7 @@ async fn perform(command: &Command, threads: usize) -> Result<()> {
         Command::Run(options) => run::run(options, threads).await,
         Command::Check(options) => check::run(options).await,
         Command::Overload(options) => overload::run(options, threads).await,
+        Command::Figures(options) => figures::run(options),
         Command::Load(options) => load(options).await,
         Command::Crash(options) => crash::run(options).await,
         Command::Messages(options) => messages::kill(options).await,

@@ -53,6 +53,9 @@ pub(crate) struct Settings {
 pub(crate) struct Starts {
     pub(crate) empty_ms: Spread,
     pub(crate) loaded_ms: Spread,
+    /// With nothing of the data in memory; absent where we may not have it dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cold_ms: Option<Spread>,
 }
 
 /// The server's resident memory.
@@ -233,7 +236,7 @@ impl Report {
     }
 
     fn fmt_estate(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Starts { empty_ms, loaded_ms } = &self.start;
+        let Starts { empty_ms, loaded_ms, cold_ms } = &self.start;
         let Memory { idle_empty, idle_loaded, peak_loading, after_load } = &self.memory;
         let Loading { seconds, people_per_second, inside, data_bytes, bytes_per_person } = &self.loading;
         let Lists { first, deep, deep_after } = &self.lists;
@@ -241,6 +244,12 @@ impl Report {
 
         writeln!(f, "start to first answer, empty      {} ms", with_range(empty_ms, 1))?;
         writeln!(f, "start to first answer, with all   {} ms", with_range(loaded_ms, 1))?;
+        match cold_ms {
+            Some(cold) => writeln!(f, "start to first answer, cold       {} ms", with_range(cold, 1))?,
+            None => {
+                writeln!(f, "start to first answer, cold       not measured: dropping caches takes root")?
+            }
+        }
         writeln!(f, "resident, idle and empty          {idle_empty:.1} MiB")?;
         writeln!(f, "resident, idle with all           {idle_loaded:.1} MiB")?;
         writeln!(f, "resident, at most while loading   {peak_loading:.1} MiB")?;
@@ -385,11 +394,13 @@ fn in_short(latency: &Percentiles) -> String {
     format!("p50 {:.2} ms, p99 {:.2} ms, at most {:.2} ms", latency.p50, latency.p99, latency.max)
 }
 
-fn with_range(spread: &Spread, decimals: usize) -> String {
+/// Writes a median with its lowest and highest.
+pub(crate) fn with_range(spread: &Spread, decimals: usize) -> String {
     format!("{:.decimals$} ({})", spread.median, range(spread, decimals))
 }
 
-fn range(spread: &Spread, decimals: usize) -> String {
+/// Writes the lowest and the highest.
+pub(crate) fn range(spread: &Spread, decimals: usize) -> String {
     if decimals == 0 {
         return format!("{}–{}", grouped(spread.min), grouped(spread.max));
     }
@@ -397,7 +408,7 @@ fn range(spread: &Spread, decimals: usize) -> String {
 }
 
 /// Writes a whole number with a comma between thousands.
-fn grouped(number: f64) -> String {
+pub(crate) fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut grouped = String::new();
     for (place, digit) in digits.chars().enumerate() {

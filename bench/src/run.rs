@@ -3,6 +3,7 @@
 use crate::{
     drive::Unexpected,
     estate::{self, Estate},
+    figures::{self, Found},
     inside,
     lists::lists,
     machine::Machine,
@@ -17,6 +18,7 @@ use crate::{
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -50,6 +52,8 @@ pub(crate) struct Options {
     /// Writes everything as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    figures: figures::Into,
     /// People, each with one counter-based factor.
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..))]
     users: u64,
@@ -108,6 +112,9 @@ pub(crate) async fn run(options: &Options, threads: usize) -> Result<()> {
     if let Some(path) = &options.json {
         write_json(path, &report)?;
     }
+    let mut found = Found::default();
+    found.add(report);
+    found.write(&options.figures)?;
     match unexpected.first {
         None => Ok(()),
         Some(first) => anyhow::bail!("{} answers were not as expected; the first: {first}", unexpected.count),
@@ -179,6 +186,7 @@ impl Run<'_> {
         };
 
         eprintln!("starting the server {STARTS} times, with the people in it");
+        let start_cold = start_cold(installation).await?;
         let (server, start_loaded) = start_often(installation).await?;
         server.settle().await?;
         let idle_loaded = server.memory()?.now;
@@ -214,7 +222,7 @@ impl Run<'_> {
                 Some((postgres, pgbench)) => Some(store(postgres, pgbench).await?),
             },
             machine: self.machine,
-            start: Starts { empty_ms: start_empty, loaded_ms: start_loaded },
+            start: Starts { empty_ms: start_empty, loaded_ms: start_loaded, cold_ms: start_cold },
             memory: Memory { idle_empty, idle_loaded, peak_loading: loaded.peak, after_load },
             loading: Loading {
                 seconds: loaded.through_api.seconds,
@@ -308,6 +316,27 @@ async fn start_often(installation: &Installation) -> Result<(Server, Spread)> {
         }
         server.stop().await?;
     }
+}
+
+/// Starts the server several times with nothing of the disk in memory; `None` where we may not have that dropped.
+async fn start_cold(installation: &Installation) -> Result<Option<Spread>> {
+    let mut times = Vec::new();
+    for _ in 0..STARTS {
+        if !drop_caches() {
+            eprintln!("not starting it cold: only root may have caches dropped");
+            return Ok(None);
+        }
+        let (server, time) = installation.start().await?;
+        times.push(millis(time));
+        server.stop().await?;
+    }
+    Ok(Some(Spread::of(times)))
+}
+
+/// Has the kernel forget what it read (proc(5)); false where it does not let us. The server has stopped, and left nothing
+/// that is not written.
+fn drop_caches() -> bool {
+    fs::write("/proc/sys/vm/drop_caches", "3").is_ok()
 }
 
 /// Measures what signing one code costs us.
