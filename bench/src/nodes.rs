@@ -58,11 +58,15 @@ impl Bench<'_> {
         let (mut of_one, mut of_two) = (FIRST_GUESS, FIRST_GUESS);
         let mut works = self.verifications(connections, self.estate.len());
         for _ in 0..self.rounds {
+            // Before each: the first write to a page after a checkpoint is dearer, for all alike.
             postgres.checkpoint().await?;
             let transactions =
                 pgbench.slice(Form::Transaction, connections, self.threads, self.length).await?;
+            postgres.checkpoint().await?;
             let statements = pgbench.slice(Form::Statement, connections, self.threads, self.length).await?;
+            postgres.checkpoint().await?;
             let (by_one, back) = self.slice(one, works, Pace::Closed, of_one).await?;
+            postgres.checkpoint().await?;
             let (by_two, back) = self.slice(two, back, Pace::Closed, of_two).await?;
             (of_one, of_two) = (of_one.max(by_one.slice.rate()), of_two.max(by_two.slice.rate()));
             works = back;

@@ -42,9 +42,6 @@ pub(crate) struct Options {
     /// The server's binary.
     #[arg(long, default_value = "target/release/countersign")]
     server: PathBuf,
-    /// What starts a PostgreSQL; nothing is overloaded there.
-    #[arg(long, value_name = "SCRIPT", hide = true)]
-    postgres: Option<PathBuf>,
     /// Where the temporary data directory is made; the disk that is measured.
     #[arg(long, default_value = ".")]
     dir: PathBuf,

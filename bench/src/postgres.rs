@@ -11,10 +11,12 @@ use tokio::{
 
 /// The database the server under test works on.
 const DATABASE: &str = "countersign";
-/// Memory for a database of some size, and checkpoints that are rarer than slices: each makes the writes after it dearer, and
-/// would hit one side of a comparison.
-pub(crate) const SETTINGS: [&str; 3] =
-    ["shared_buffers=512MB", "max_wal_size=8GB", "checkpoint_timeout=30min"];
+/// Memory for a database of some size; no checkpoint but those we ask for, because each makes the writes after it dearer, and
+/// would hit one side of a comparison; and files for what is written ahead that are there already and are written again.
+pub(crate) const SETTINGS: [&str; 4] =
+    ["shared_buffers=512MB", "min_wal_size=2GB", "max_wal_size=8GB", "checkpoint_timeout=30min"];
+/// What is written ahead once before anything is measured, in MiB: as much as is kept for writing again.
+const SEASONING: u32 = 2048;
 /// How long it may take to start, and to stop and to remove what it wrote.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -110,6 +112,15 @@ impl Postgres {
     /// Brings what was written ahead into the tables, and makes the files that held it ready to be written again.
     pub(crate) async fn checkpoint(&self) -> Result<()> {
         self.sql(DATABASE, "CHECKPOINT").await.map(drop)
+    }
+
+    /// Writes ahead until there are files enough. Making one costs more than writing one again, and a database that has been at
+    /// work for a while writes them again.
+    pub(crate) async fn season(&self) -> Result<()> {
+        let write = "pg_logical_emit_message(false, 'bench', repeat('x', 1048576))";
+        let write = format!("SELECT count({write}) FROM generate_series(1, {SEASONING})");
+        self.sql(DATABASE, &write).await?;
+        self.checkpoint().await
     }
 
     /// Runs a statement; returns what it gives, columns separated by `|`.

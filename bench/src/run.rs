@@ -180,7 +180,9 @@ impl Run<'_> {
                     .await?;
                 server.stop().await?;
                 eprintln!("copying the database for pgbench");
-                (data_bytes, Some((postgres, Pgbench::prepare(postgres, self.room).await?)))
+                let pgbench = Pgbench::prepare(postgres, self.room).await?;
+                postgres.season().await?;
+                (data_bytes, Some((postgres, pgbench)))
             }
             _ => (installation.data_bytes()?, None),
         };
