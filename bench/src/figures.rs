@@ -193,13 +193,15 @@ fn at_loads(report: &Report) -> Vec<(String, &Percentiles)> {
     loads
 }
 
+/// One of the percentiles.
+type OfLatency = fn(&Percentiles) -> f64;
+
 fn latency(reports: &[Report]) -> String {
+    let figures: [(&str, OfLatency); 2] = [("p50", |latency| latency.p50), ("p99", |latency| latency.p99)];
     let mut lines = Vec::new();
     for report in reports {
         let people = short(report.settings.users as f64);
-        for (name, figure) in
-            [("p50", (|latency| latency.p50) as fn(&Percentiles) -> f64), ("p99", |latency| latency.p99)]
-        {
+        for (name, figure) in figures {
             let values = at_loads(report).iter().map(|(_, latency)| figure(latency)).collect();
             lines.push(Line { name: format!("{name}, {people} people"), values });
         }
