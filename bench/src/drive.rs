@@ -64,12 +64,12 @@ impl Unexpected {
 pub(crate) struct Slice {
     /// Of operations that were done, and right.
     pub(crate) latencies: Latencies,
-    /// Of requests that the server said it was too busy for, by status.
+    /// Of requests that the server said it was too busy for, by status, from when they were sent: how quickly it says so.
     pub(crate) refused: BTreeMap<u16, Latencies>,
     /// Connections that were closed on us, or not taken.
     pub(crate) broken: usize,
-    /// Operations that were due and could not be begun before the end. They count as latencies until then.
-    pub(crate) never_begun: usize,
+    /// How long operations had waited that were due and could not be begun before the end.
+    pub(crate) never_begun: Latencies,
     pub(crate) elapsed: Duration,
     pub(crate) unexpected: Unexpected,
     /// What had to be prepared while the clock ran.
@@ -79,7 +79,14 @@ pub(crate) struct Slice {
 impl Slice {
     /// Returns the operations done each second.
     pub(crate) fn rate(&self) -> f64 {
-        (self.latencies.len() - self.never_begun) as f64 / self.elapsed.as_secs_f64()
+        self.latencies.len() as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// Returns the latencies, with what was never begun: it took longer than until the end, by which it counts.
+    pub(crate) fn latencies_of_all(self) -> Latencies {
+        let Self { mut latencies, never_begun, .. } = self;
+        latencies.append(never_begun);
+        latencies
     }
 
     fn append(&mut self, other: Self) {
@@ -88,7 +95,7 @@ impl Slice {
             self.refused.entry(status).or_default().append(latencies);
         }
         self.broken += other.broken;
-        self.never_begun += other.never_begun;
+        self.never_begun.append(other.never_begun);
         self.elapsed = self.elapsed.max(other.elapsed);
         self.unexpected.append(other.unexpected);
         self.prepared_late += other.prepared_late;
@@ -235,8 +242,7 @@ async fn drive(stretch: Arc<Stretch>, place: usize, mut lane: Lane) -> Result<(S
     }
     slice.elapsed = last - stretch.start;
     for due in timetable.left_before(end) {
-        slice.never_begun += 1;
-        slice.latencies.push(end - due);
+        slice.never_begun.push(end - due);
     }
     slice.prepared_late = lane.work.prepared_late();
     Ok((slice, lane))
@@ -246,9 +252,10 @@ async fn drive(stretch: Arc<Stretch>, place: usize, mut lane: Lane) -> Result<(S
 async fn operation(stretch: &Stretch, lane: &mut Lane, slice: &mut Slice, begin: Instant) -> Result<bool> {
     loop {
         let Some(request) = lane.work.request() else { return Ok(false) };
+        let sent = Instant::now();
         let answer = lane.connection.exchange(request).await?;
         if stretch.mood == Mood::Forgiving && is_refusal(&answer) {
-            slice.refused.entry(answer.status).or_default().push(begin.elapsed());
+            slice.refused.entry(answer.status).or_default().push(sent.elapsed());
             lane.work.refused();
             return Ok(true);
         }

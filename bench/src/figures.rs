@@ -173,7 +173,7 @@ fn operations(report: &Report) -> String {
         .collect();
     let people = grouped(report.settings.users as f64);
     let note = format!(
-        "operations a second (and their ratio to a handler that does nothing), by connections; {people} people"
+        "operations a second (and their ratio to a handler that does nothing) by connections; each panel has a scale of its own; {people} people"
     );
     plot::panels("What the server does in a second", &note, &panels)
 }
@@ -183,13 +183,14 @@ fn bar(at: &AtConnections) -> (String, f64, String) {
     (at.connections.to_string(), rate, format!("{} ({:.2})", short(rate), at.ratio.median))
 }
 
-/// The loads a report knows latencies at: parts of what was reached, and all of it.
+/// The loads a report knows latencies at: parts of what was reached by timetable, and what was reached, each connection after
+/// its answer.
 fn at_loads(report: &Report) -> Vec<(String, &Percentiles)> {
     let in_part = |at: &AtLoad| format!("{:.0} %", at.share * 100.0);
     let verification = &report.verification;
     let mut loads = vec![(in_part(&verification.at_half_load), &verification.at_half_load.latency_ms)];
     loads.extend(verification.at_nine_tenths.as_ref().map(|at| (in_part(at), &at.latency_ms)));
-    loads.extend(most(report).map(|at| ("all of it".to_owned(), &at.latency_ms)));
+    loads.extend(most(report).map(|at| ("closed loop".to_owned(), &at.latency_ms)));
     loads
 }
 
@@ -208,7 +209,7 @@ fn latency(reports: &[Report]) -> String {
     }
     let places: Vec<String> =
         reports.first().map(at_loads).unwrap_or_default().into_iter().map(|(name, _)| name).collect();
-    let unit = "milliseconds from when a verification was due, by the part of the capacity that is sent";
+    let unit = "milliseconds from when a verification was due; by the part of the capacity that is sent";
     plot::lines("How long a verification takes", unit, &places, &lines)
 }
 

@@ -192,8 +192,8 @@ impl Bench<'_> {
         for _ in 0..self.rounds {
             let (verify, back) = self.slice(target, works, Pace::PerSecond(rate), rate).await?;
             rates.push(verify.slice.rate());
-            never_begun += verify.slice.never_begun;
-            latencies.append(verify.slice.latencies);
+            never_begun += verify.slice.never_begun.len();
+            latencies.append(verify.slice.latencies_of_all());
             works = back;
         }
         Ok(AtLoad {

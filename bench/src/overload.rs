@@ -58,7 +58,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=256))]
     connections: u16,
     /// Connections over which more is sent than can be answered: more than there is room for in the server.
-    #[arg(long, default_value_t = 4_096, value_parser = clap::value_parser!(u16).range(64..=8192))]
+    #[arg(long, default_value_t = 6_144, value_parser = clap::value_parser!(u16).range(64..=9000))]
     open: u16,
     /// How many times the peak is sent.
     #[arg(long, default_value_t = 2.0)]
@@ -183,7 +183,7 @@ impl Overload<'_> {
             due_per_second: of(|round| round.1),
             goodput: of(|round| round.2),
             ratio: of(|round| round.2 / round.0),
-            side: beyond.side(),
+            side: beyond.answered(),
             peak_memory: beyond_memory,
         };
         Ok((peak, beyond))
@@ -245,9 +245,9 @@ impl Overload<'_> {
                 ratio: Spread::of(
                     alone.rates.iter().zip(&beside.rates).map(|(alone, beside)| beside / alone),
                 ),
-                alone: alone.side(),
-                beside: beside.side(),
-                flood: flood.side(),
+                alone: alone.due(),
+                beside: beside.due(),
+                flood: flood.answered(),
             });
         }
         Ok(floods)
@@ -340,7 +340,7 @@ struct Sum {
     latencies: Latencies,
     refused: BTreeMap<u16, Latencies>,
     broken: usize,
-    never_begun: usize,
+    never_begun: Latencies,
     seconds: f64,
     unexpected: Unexpected,
 }
@@ -353,12 +353,21 @@ impl Sum {
             self.refused.entry(status).or_default().append(latencies);
         }
         self.broken += slice.broken;
-        self.never_begun += slice.never_begun;
+        self.never_begun.append(slice.never_begun);
         self.seconds += slice.elapsed.as_secs_f64();
         self.unexpected.append(slice.unexpected);
     }
 
-    fn side(self) -> Side {
+    /// Sums up what was due: what was never begun took longer than until the end, by which it counts.
+    fn due(mut self) -> Side {
+        let waited = std::mem::take(&mut self.never_begun);
+        let never_begun = waited.len();
+        self.latencies.append(waited);
+        Side { never_begun, ..self.answered() }
+    }
+
+    /// Sums up what was answered, and nothing else.
+    fn answered(self) -> Side {
         let seconds = self.seconds;
         let refusal = |(status, latencies): (u16, Latencies)| Refusal {
             status,
@@ -370,7 +379,7 @@ impl Sum {
             latency_ms: self.latencies.percentiles(),
             refused: self.refused.into_iter().map(refusal).collect(),
             broken: self.broken,
-            never_begun: self.never_begun,
+            never_begun: self.never_begun.len(),
         }
     }
 }

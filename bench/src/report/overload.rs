@@ -65,7 +65,7 @@ pub(crate) struct Flood {
     pub(crate) flood: Side,
 }
 
-/// What somebody was answered. Latencies count from when a request was due.
+/// What somebody was answered. Latencies count from when a request was due, those of refusals from when it was sent.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Side {
