@@ -84,6 +84,8 @@ pub enum Purpose {
     LoginTicket,
     /// The keyed hash of a client's secret.
     ClientSecret,
+    /// The keyed hash of where the pruned part of an audit chain ends.
+    AuditAnchor,
     /// The private key that signs tokens and checkpoints.
     SigningKey,
     /// The known value that shows the keys are the right ones.
@@ -107,6 +109,7 @@ impl Purpose {
             Self::EnrolmentTicket => "enrolment-ticket",
             Self::LoginTicket => "login-ticket",
             Self::ClientSecret => "client-secret",
+            Self::AuditAnchor => "audit-anchor",
             Self::SigningKey => "signing-key",
             Self::Canary => "canary",
         }

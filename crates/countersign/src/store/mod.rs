@@ -171,6 +171,37 @@ pub struct ClaimedHead {
     pub head: ChainHead,
 }
 
+/// Where the pruned part of a chain ends, in words of whoever prunes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anchor {
+    /// Whose chain it is.
+    pub subject: Uuid,
+    /// The place of the newest event that was pruned; 0 if none was.
+    pub seq: u64,
+    /// What is to be known of the pruned part.
+    pub body: Vec<u8>,
+}
+
+/// One step of pruning: the rows that go, and what stays to be known of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pruning {
+    /// What `meta` holds under [`EDGE`] before the step. If it holds something else, nothing happens.
+    pub before: Option<Vec<u8>>,
+    /// What it holds afterwards.
+    pub edge: Vec<u8>,
+    /// The row after which rows go.
+    pub after: i64,
+    /// The last row that goes.
+    pub until: i64,
+    /// Where chains end now that lose rows.
+    pub anchors: Vec<Anchor>,
+    /// Chains of which nothing needs to be known any more: their people are gone, and all of their rows.
+    pub finished: Vec<Uuid>,
+}
+
+/// Under what `meta` holds how far the audit trail was pruned.
+pub const EDGE: &str = "audit-edge";
+
 /// A signed statement about all chains at one time, kept in a chain of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -426,6 +457,25 @@ impl Store {
     /// Returns the heads all documents claim, organisations first, in keyset pages.
     pub async fn claimed_heads(&self, after: Option<&str>, limit: usize) -> Result<Page<ClaimedHead>> {
         awaited!(self, engine => engine.claimed_heads(after, limit))
+    }
+
+    /// Removes the oldest audit rows, in one commit with what stays to be known of them; false, and nothing changed, if
+    /// somebody else has pruned meanwhile.
+    ///
+    /// Whoever asks sees to it that the rows are kept elsewhere, that there are few of them, and that one newer row stays: the
+    /// numbers of rows go on from it.
+    pub async fn prune_audit(&self, pruning: Pruning) -> Result<bool> {
+        engine!(self, engine => engine.prune_audit(pruning).await)
+    }
+
+    /// Returns where the pruned parts of these chains end; of those that lost nothing, nothing.
+    pub async fn anchors_of(&self, subjects: Vec<Uuid>) -> Result<Vec<Anchor>> {
+        engine!(self, engine => engine.anchors_of(subjects).await)
+    }
+
+    /// Returns where the pruned parts of all chains end, by subject, after one of them, at most `limit`.
+    pub async fn anchors(&self, after: Uuid, limit: usize) -> Result<Vec<Anchor>> {
+        engine!(self, engine => engine.anchors(after, limit).await)
     }
 
     /// Appends a checkpoint; `Error::Conflict("checkpoint")` if its place is taken.

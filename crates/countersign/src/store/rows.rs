@@ -3,7 +3,10 @@
 //! Documents are bytes that are passed on as they are. What an engine derives from them (index columns, names, the index of
 //! clients) is no part of a row, and derived again where it is written.
 
-use crate::{error::Result, store::Checkpoint};
+use crate::{
+    error::Result,
+    store::{Anchor, Checkpoint},
+};
 use countersign_core::{Organisation, User};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -15,6 +18,8 @@ pub(super) enum Table {
     Meta,
     Organisations,
     Events,
+    /// Where the pruned parts of chains end.
+    Anchors,
     People,
     /// Where the chains of removed people end. An engine that finds them by their key has no such table.
     Departed,
@@ -26,10 +31,11 @@ pub(super) enum Table {
 
 impl Table {
     /// All, in the order they are copied in.
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Meta,
         Self::Organisations,
         Self::Events,
+        Self::Anchors,
         Self::People,
         Self::Departed,
         Self::Checkpoints,
@@ -44,6 +50,7 @@ impl Table {
             Self::Meta => "meta",
             Self::Organisations => "organisations",
             Self::Events => "audit",
+            Self::Anchors => "anchors",
             Self::People => "users",
             Self::Departed => "departed",
             Self::Checkpoints => "checkpoints",
@@ -59,6 +66,7 @@ impl Table {
             Self::Meta => "keys",
             Self::Organisations => "organisations",
             Self::Events => "events",
+            Self::Anchors => "pruned chains",
             Self::People => "people",
             Self::Departed => "removed people",
             Self::Checkpoints => "checkpoints",
@@ -197,6 +205,7 @@ pub(super) enum Rows {
     Meta(Vec<Entry>),
     Organisations(Vec<Document>),
     Events(Vec<Event>),
+    Anchors(Vec<Anchor>),
     People(Vec<Document>),
     Departed(Vec<Departed>),
     Checkpoints(Vec<Checkpoint>),
@@ -212,6 +221,7 @@ impl Rows {
             Self::Meta(rows) => rows.len(),
             Self::Organisations(rows) | Self::People(rows) => rows.len(),
             Self::Events(rows) => rows.len(),
+            Self::Anchors(rows) => rows.len(),
             Self::Departed(rows) => rows.len(),
             Self::Checkpoints(rows) => rows.len(),
             Self::Revoked(rows) => rows.len(),
@@ -226,6 +236,7 @@ impl Rows {
             Self::Meta(rows) => Place::Text(rows.last()?.name.clone()),
             Self::Organisations(rows) | Self::People(rows) => Place::Number(rows.last()?.place),
             Self::Events(rows) => Place::Number(rows.last()?.row),
+            Self::Anchors(rows) => Place::Id(rows.last()?.subject),
             Self::Departed(rows) => Place::Id(rows.last()?.id),
             Self::Checkpoints(rows) => Place::Number(i64::try_from(rows.last()?.seq).unwrap_or(i64::MAX)),
             Self::Revoked(rows) => Place::Id(rows.last()?.token),

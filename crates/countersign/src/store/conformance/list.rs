@@ -67,6 +67,15 @@ macro_rules! each_check {
                 all_who_set_a_value_once_see_the_same_one,
                 changes_of_many_people_all_happen,
             }
+            retention {
+                pruned_events_are_gone_and_later_ones_stay,
+                who_was_overtaken_prunes_nothing,
+                one_of_many_who_prune_at_once_does,
+                where_pruned_chains_end_is_found_and_listed,
+                a_chain_that_is_finished_is_forgotten,
+                a_partly_pruned_chain_is_walked_to_where_it_begins,
+                numbers_go_on_rising_after_everything_else_was_pruned,
+            }
             outbox {
                 a_message_is_there_when_the_change_is,
                 a_message_that_was_not_sealed_is_an_error_and_nothing_is_committed,

@@ -10,6 +10,7 @@ mod operations;
 mod outbox;
 pub mod postgres;
 mod race;
+mod retention;
 pub mod scene;
 pub mod sqlite;
 

@@ -74,7 +74,8 @@ impl Engine for OnPostgres {
 }
 
 /// The tables that checks fill.
-const FILLED: [&str; 9] = [
+const FILLED: [&str; 10] = [
+    "anchors",
     "audit",
     "checkpoints",
     "clients",

@@ -1,4 +1,4 @@
-//! The audit trail: rows that are only ever added, in the commit of what they tell of.
+//! The audit trail: rows that are added in the commit of what they tell of, and stay until they are pruned.
 //!
 //! A person's chain is read by its key, which begins with the person.
 
@@ -249,8 +249,9 @@ async fn walk(
             events.push(event);
         }
     }
-    // A chain begins with 1.
-    let is_more = from >= 1 && !links.is_empty();
+    // A chain begins with 1, or with what was not pruned of it.
+    let is_read_to_its_end = i64::try_from(links.len()).unwrap_or(i64::MAX) < most && events.len() < limit;
+    let is_more = from >= 1 && !links.is_empty() && !is_read_to_its_end;
     Ok(page_until(events, is_more.then_some(Cursor::Link(from))))
 }
 

@@ -2,6 +2,7 @@
 -- verification stays on one node; names and what hangs on nobody by their own keys; what is small is everywhere.
 SELECT create_distributed_table('users', 'id');
 SELECT create_distributed_table('audit', 'subject', colocate_with => 'users');
+SELECT create_distributed_table('anchors', 'subject', colocate_with => 'users');
 SELECT create_distributed_table('deliveries', 'owner', colocate_with => 'users');
 SELECT create_distributed_table('organisations', 'id', colocate_with => 'users');
 SELECT create_distributed_table('names', 'key', colocate_with => 'none');

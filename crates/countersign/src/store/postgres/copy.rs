@@ -4,7 +4,7 @@
 //! does again after a lost connection is guarded by the mark that the first attempt would have replaced.
 
 use super::{
-    Postgres, checkpoints,
+    Postgres, anchors, checkpoints,
     cluster::NOW_MILLIS,
     database::{Database, Lent},
     examine,
@@ -296,6 +296,10 @@ async fn read(lent: &Lent, table: Table, after: Option<Place>, is_linked: bool) 
         Table::Events => {
             Rows::Events(each(&lent.rows(&events(is_linked), args![number, page]).await?, event)?)
         }
+        Table::Anchors => {
+            let after = id.unwrap_or(Uuid::nil());
+            Rows::Anchors(each(&lent.rows(anchors::LIST, args![after, page]).await?, anchors::read)?)
+        }
         Table::Departed if !is_linked => Rows::Departed(Vec::new()),
         Table::Departed => Rows::Departed(each(&lent.rows(DEPARTED, args![id, page]).await?, |row| {
             Ok(Departed { id: row.try_get(0)?, organisation: row.try_get(1)?, audit_row: row.try_get(2)? })
@@ -328,12 +332,15 @@ const ORGANISATIONS: &str = "SELECT place, id, version, people, nullif(audit_row
     WHERE place > $1 ORDER BY place LIMIT $2";
 const PEOPLE: &str = "SELECT place, id, version, updated_at, nullif(audit_row, 0), body FROM users
     WHERE place > $1 ORDER BY place LIMIT $2";
-// Whoever has a chain and no document was removed.
+// Whoever has a chain and no document was removed. What is left of a chain begins with its first event, or after those that
+// were pruned.
 const DEPARTED: &str = "SELECT subject, organisation,
-        (SELECT newest.\"row\" FROM audit AS newest WHERE newest.subject = audit.subject ORDER BY newest.seq DESC LIMIT 1)
-    FROM audit
-    WHERE seq = 1 AND ($1::uuid IS NULL OR subject > $1)
-        AND NOT EXISTS (SELECT FROM users WHERE users.id = subject)
+        (SELECT newest.\"row\" FROM audit AS newest WHERE newest.subject = oldest.subject ORDER BY newest.seq DESC LIMIT 1)
+    FROM (SELECT subject, organisation FROM audit WHERE seq = 1 AND ($1::uuid IS NULL OR subject > $1)
+        UNION ALL SELECT audit.subject, audit.organisation
+            FROM anchors JOIN audit ON audit.subject = anchors.subject AND audit.seq = anchors.seq + 1
+            WHERE anchors.seq > 0 AND ($1::uuid IS NULL OR anchors.subject > $1)) AS oldest
+    WHERE NOT EXISTS (SELECT FROM users WHERE users.id = subject)
         AND NOT EXISTS (SELECT FROM organisations WHERE organisations.id = subject)
     ORDER BY subject LIMIT $2";
 const REVOKED: &str = "SELECT token, expires_at FROM revoked
@@ -424,6 +431,11 @@ async fn write(lent: &Lent, rows: &Rows) -> Result<(), Fault> {
         }
         Rows::Organisations(documents) => add_organisations(lent, documents).await,
         Rows::Events(events) => add_events(lent, events).await,
+        Rows::Anchors(rows) => add!(lent, "anchors", rows, {
+            subject: |it| it.subject,
+            seq: anchors::seq,
+            body: |it| it.body.as_slice(),
+        }),
         Rows::People(documents) => add_people(lent, documents).await,
         // Their chains are found by their key.
         Rows::Departed(_) => Ok(()),

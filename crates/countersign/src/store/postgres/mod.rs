@@ -8,6 +8,7 @@
 //! commit went through; `cluster` is what a node knows of the others and of the database itself.
 
 mod address;
+mod anchors;
 mod audit;
 mod checkpoints;
 mod cluster;
@@ -32,6 +33,7 @@ mod shared;
 mod sql;
 mod users;
 
+pub use anchors::PRUNE as PRUNE_AUDIT;
 pub(super) use failure::explain;
 
 use crate::{

@@ -1,4 +1,4 @@
-//! The audit trail: rows that are only ever added, in the commit of what they tell of.
+//! The audit trail: rows that are added in the commit of what they tell of, and stay until they are pruned.
 //!
 //! A person's chain is read by walking back from the row their document's row names. So the trail needs no index by
 //! subject, whose leaves would be all over the file, one written anew for each verification.
@@ -228,7 +228,8 @@ fn walk(
     for _ in 0..WALK {
         let Some(row) = next.filter(|_| events.len() < limit.max(1)) else { break };
         let key = params![row, organisation.uuid().into_bytes(), user.uuid().into_bytes()];
-        // Nothing there: a cursor that was made up, or a row that was cut out, which the audit of the chain finds.
+        // Nothing there: what came before was pruned; or a cursor that was made up, or a row that was cut out, which the
+        // audit of the chain finds.
         let Some((previous, body)) = statement
             .query_row(key, |row| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Vec<u8>>(1)?)))
             .optional()?

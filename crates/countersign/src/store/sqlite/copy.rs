@@ -3,7 +3,7 @@
 //! No server uses it: the directory is locked until this end is dropped.
 
 use super::{
-    Sqlite, checkpoints, connection,
+    Sqlite, anchors, checkpoints, connection,
     directory::Directory,
     organisations, schema,
     users::{self, Stored},
@@ -244,6 +244,7 @@ fn read(connection: &Connection, table: Table, after: Option<Place>) -> Result<R
         }
         Table::People => Rows::People(rows(connection, PEOPLE, params![number, page], document)?),
         Table::Events => Rows::Events(rows(connection, EVENTS, params![number, page], event)?),
+        Table::Anchors => Rows::Anchors(rows(connection, anchors::LIST, params![id, page], anchors::read)?),
         Table::Departed => Rows::Departed(rows(connection, DEPARTED, params![id, page], |row| {
             Ok(Departed { id: uuid(row, 0)?, organisation: uuid(row, 1)?, audit_row: row.get(2)? })
         })?),
@@ -363,6 +364,7 @@ fn write(connection: &Connection, rows: &Rows) -> Result<()> {
             documents.iter().try_for_each(|it| add_organisation(connection, it))
         }
         Rows::Events(events) => events.iter().try_for_each(|event| add_event(connection, event)),
+        Rows::Anchors(rows) => rows.iter().try_for_each(|anchor| anchors::add(connection, anchor)),
         Rows::People(documents) => documents.iter().try_for_each(|it| add_person(connection, it)),
         Rows::Departed(people) => people.iter().try_for_each(|person| add_departed(connection, person)),
         Rows::Checkpoints(rows) => rows.iter().try_for_each(|row| add_checkpoint(connection, row)),
@@ -487,10 +489,11 @@ mod tests {
     use super::*;
 
     /// Every column, by what becomes of it. Who adds one decides here, and in the other engine.
-    const COPIED: [(&str, &str); 9] = [
+    const COPIED: [(&str, &str); 10] = [
         ("meta", "name value"),
         ("organisations", "pk id slug_key version audit_row body people"),
         ("audit", "row previous organisation subject seq at action hash body"),
+        ("anchors", "subject seq body"),
         (
             "users",
             "pk id organisation number username_key email_key role is_active mfa_enabled locked_methods version audit_row \

@@ -3,6 +3,7 @@
 //! The server is the only program that uses the file, and holds a lock on its directory to be sure. So one thread can
 //! decide on documents without anybody overtaking it, and share one durable commit among all changes that wait.
 
+mod anchors;
 mod audit;
 mod checkpointer;
 mod checkpoints;
@@ -110,6 +111,7 @@ mod tests {
         let readings = [
             &users::READINGS[..],
             &organisations::READINGS,
+            &anchors::READINGS,
             &audit::READINGS,
             &checkpoints::READINGS,
             &outbox::READINGS,

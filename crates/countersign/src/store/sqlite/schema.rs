@@ -14,6 +14,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { name: "0001_documents", sql: include_str!("migrations/0001_documents.sql") },
     Migration { name: "0002_outbox", sql: include_str!("migrations/0002_outbox.sql") },
     Migration { name: "0003_people", sql: include_str!("migrations/0003_people.sql") },
+    Migration { name: "0004_anchors", sql: include_str!("migrations/0004_anchors.sql") },
 ];
 
 /// Brings a database to the present schema; returns the names of the migrations that took.

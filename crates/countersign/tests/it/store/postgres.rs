@@ -7,6 +7,7 @@ use countersign::{
     store::{
         Store,
         conformance::{Engine, postgres::OnPostgres},
+        postgres::PRUNE_AUDIT,
     },
 };
 use countersign_core::{DeliveryId, UserId};
@@ -106,4 +107,26 @@ mod sharded {
     }
 
     suites!(Sharded);
+}
+
+/// However large the table is, and without looking at what was pruned before.
+#[test]
+fn a_step_of_pruning_reads_a_range_of_one_index() {
+    let database = Database::new();
+    let prune = PRUNE_AUDIT.replace("$1", "70000").replace("$2", "70500");
+
+    database.execute(&format!(
+        "INSERT INTO audit (subject, seq, \"row\", organisation, at, action, hash, body)
+             SELECT gen_random_uuid(), 1, n, gen_random_uuid(), n, 'user.created', '', repeat('x', 300)::bytea
+             FROM generate_series(1, 100000) AS n;
+         DELETE FROM audit WHERE \"row\" <= 70000;
+         ANALYZE audit;
+         DO $$
+         DECLARE line text; plan text := '';
+         BEGIN
+             FOR line IN EXECUTE 'EXPLAIN {prune}' LOOP plan := plan || line || chr(10); END LOOP;
+             ASSERT plan LIKE '%Index Scan using audit_row on audit%', plan;
+             ASSERT plan NOT LIKE '%Seq Scan%' AND plan NOT LIKE '%Sort%', plan;
+         END $$"
+    ));
 }

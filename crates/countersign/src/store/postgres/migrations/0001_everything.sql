@@ -66,7 +66,7 @@ CREATE TABLE clients (
     organisation uuid NOT NULL
 );
 
--- Append-only.
+-- Rows are added, and the oldest may be pruned.
 CREATE TABLE audit (
     subject      uuid   NOT NULL,
     seq          bigint NOT NULL,
@@ -83,6 +83,14 @@ CREATE TABLE audit (
 CREATE INDEX audit_row ON audit ("row");
 CREATE INDEX audit_time ON audit (organisation, at, "row");
 CREATE INDEX audit_action ON audit (organisation, action, at, "row");
+
+-- Where the pruned parts of audit chains end. How far the trail was pruned stands in meta.
+CREATE TABLE anchors (
+    subject uuid   NOT NULL PRIMARY KEY,
+    -- The place of the newest event that was pruned; 0 if none was.
+    seq     bigint NOT NULL,
+    body    bytea  NOT NULL
+);
 
 CREATE TABLE checkpoints (
     seq bigint NOT NULL PRIMARY KEY,
