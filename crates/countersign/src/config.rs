@@ -42,6 +42,8 @@ pub struct Config {
     pub tokens: Tokens,
     /// What is logged and how.
     pub log: Log,
+    /// How long the audit trail is kept.
+    pub audit: Audit,
     /// How messages are delivered.
     pub delivery: Delivery,
     /// Whose clients are served where.
@@ -152,6 +154,30 @@ pub struct Tokens {
     pub issuer: String,
 }
 
+/// How long the audit trail is kept.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    /// Days after which events are archived and leave the database. 0: they stay.
+    pub keep_days: u32,
+    /// Where the archive is.
+    pub archive_directory: Option<PathBuf>,
+}
+
+impl Audit {
+    fn validate(&self) -> Result<()> {
+        if self.keep_days > 36_500 {
+            return Err(invalid("audit.keep_days", "expected 0 to 36500"));
+        }
+        if self.keep_days > 0 && self.archive_directory.is_none() {
+            let message =
+                "has to be set with audit.keep_days: events are archived before they leave the database";
+            return Err(invalid("audit.archive_directory", message));
+        }
+        Ok(())
+    }
+}
+
 /// What is logged and how.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -184,6 +210,7 @@ impl Default for Config {
             limits: Limits::default(),
             tokens: Tokens::default(),
             log: Log::default(),
+            audit: Audit::default(),
             delivery: Delivery::default(),
             dialects: Dialects::default(),
         }
@@ -285,6 +312,7 @@ impl Config {
         if !(4..=1000).contains(&self.store.connections) {
             return Err(invalid("store.connections", "expected 4 to 1000"));
         }
+        self.audit.validate()?;
         self.dialects.validate(&self.server)?;
         self.delivery.validate(self.server.environment)
     }
@@ -521,6 +549,10 @@ mod tests {
             ("[serber]\n", "unknown key serber, expected one of"),
             ("[server]\nbody_bytes = 1\n", "server.body_bytes: expected 1024"),
             ("[server]\n\nsecret stuff\n", "line 3: "),
+            ("[audit]\nkeep_days = 90\n", "audit.archive_directory: has to be set with audit.keep_days"),
+            ("[audit]\nkeep_days = -1\n", "audit.keep_days: invalid value"),
+            ("[audit]\nkeep_days = 40000\n", "audit.keep_days: expected 0 to 36500"),
+            ("[audit]\nkeep = 1\n", "audit: unknown key keep, expected"),
             ("[[delivery.sms]]\nname = 'a'\n", "delivery.sms[0] (a): missing field `type`"),
             ("[[delivery.sms]]\nname = 'a'\ntype = 'pigeon'\n", "delivery.sms[0] (a): type: expected"),
             ("[[delivery.sms]]\ntype = 'log'\n", "delivery.sms[0]: missing field `name`"),

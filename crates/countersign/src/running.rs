@@ -12,7 +12,7 @@ use crate::{
         tls::Reloading,
     },
     service::{
-        audit, deliveries,
+        audit, deliveries, retention,
         setup::{self, FirstCredentials},
     },
 };
@@ -31,6 +31,11 @@ const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// How often a checkpoint of the audit trail is signed, if there is anything new.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(600);
+
+/// How often what is too old in the audit trail is archived and pruned.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
+/// How long after the start for the first time.
+const RETENTION_DELAY: Duration = Duration::from_secs(60);
 
 /// A running server.
 pub struct Running {
@@ -179,10 +184,11 @@ fn limits(web: &Web) -> Limits {
 
 fn jobs(web: &Web, tls: Option<Reloading>) -> Vec<JoinHandle<()>> {
     let site = web.clone();
-    let signing = Arc::clone(&web.app);
+    let (signing, pruning) = (Arc::clone(&web.app), Arc::clone(&web.app));
     let mut jobs = vec![
         tokio::spawn(async move { site.limits.sweep(SWEEP_INTERVAL).await }),
         tokio::spawn(async move { keep_house(&signing).await }),
+        tokio::spawn(async move { keep_trail(&pruning).await }),
     ];
     jobs.extend(tls.map(|tls| tokio::spawn(tls.watch(CERTIFICATE_INTERVAL))));
     jobs
@@ -208,6 +214,30 @@ async fn keep_house(app: &App) {
         }
         if let Err(error) = deliveries::forget_old(app).await {
             tracing::error!("forget old deliveries: {error}");
+        }
+    }
+}
+
+/// Archives and prunes what is too old in the audit trail, in turns with other nodes.
+async fn keep_trail(app: &App) {
+    if app.config.audit.keep_days == 0 {
+        return;
+    }
+    let mut ticks = interval_at(Instant::now() + RETENTION_DELAY, RETENTION_INTERVAL);
+    loop {
+        ticks.tick().await;
+        match app.store.take_turn("audit retention", RETENTION_INTERVAL).await {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(error) => {
+                tracing::error!("take a turn at audit retention: {error}");
+                continue;
+            }
+        }
+        match retention::keep(app).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(audit.pruned = count, "{count} audit events archived and pruned"),
+            Err(error) => tracing::error!("archive audit events: {error}; the next attempt is in an hour"),
         }
     }
 }

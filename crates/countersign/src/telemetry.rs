@@ -49,6 +49,8 @@ pub struct Metrics {
     verdicts: [Counter; 6],
     answers: [Counter; 5],
     durations: Histogram,
+    pruned: Counter,
+    pruning: Gauge<f64, AtomicU64>,
     store: StoreMetrics,
     deliveries: [DeliveryMetrics; Channel::ALL.len()],
 }
@@ -82,7 +84,13 @@ impl Metrics {
         let buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
         let durations = Histogram::new(buckets);
         registry.register_with_unit("http_duration", "Time to answer", Unit::Seconds, durations.clone());
+        let (pruned, pruning) = (Counter::default(), Gauge::default());
+        registry.register("audit_pruned", "Events that were archived and pruned", pruned.clone());
+        let help = "When pruning last went through, as a Unix time; 0 if not since the start";
+        registry.register_with_unit("audit_pruning", help, Unit::Seconds, pruning.clone());
         Self {
+            pruned,
+            pruning,
             verdicts: VERDICTS.map(|name| verdicts.get_or_create(&vec![("verdict", name)]).clone()),
             answers: CLASSES.map(|name| answers.get_or_create(&vec![("class", name)]).clone()),
             durations,
@@ -110,6 +118,17 @@ impl Metrics {
         let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
         self.answers[class].inc();
         self.durations.observe(took.as_secs_f64());
+    }
+
+    /// Counts events that were archived and pruned.
+    pub fn pruned(&self, count: u64) {
+        self.pruned.inc_by(count);
+    }
+
+    /// Notes that pruning went through.
+    pub fn pruning_ended(&self, now: Timestamp) {
+        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit for millions of years")]
+        self.pruning.set(now.seconds() as f64);
     }
 
     /// Writes everything in the OpenMetrics text format. `oldest` says of each channel since when its oldest message waits.

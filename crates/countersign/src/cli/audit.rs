@@ -1,4 +1,4 @@
-//! `countersign audit …`: what happened, and the proof that nothing was cut or edited.
+//! `countersign audit …`: what happened, the proof that nothing was cut or edited, and the archive.
 
 use super::{
     api::{Api, Page, Server},
@@ -8,7 +8,9 @@ use super::{
 };
 use crate::service::audit::Report;
 use clap::Subcommand;
+use countersign_core::Timestamp;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 const COLUMNS: &[Field] = &[
     ("time", "/at"),
@@ -37,10 +39,52 @@ pub(super) enum Command {
     Verify {
         #[command(flatten)]
         installation: Installation,
+        /// Also read this archive of pruned events, and follow all chains from their first event; may be repeated
+        #[arg(long, value_name = "DIR")]
+        archive: Vec<PathBuf>,
         /// Print the result as JSON
         #[arg(long)]
         json: bool,
     },
+    /// Archive events from before a date and prune them; works on the database itself
+    #[command(after_help = "Example: countersign audit archive --before 2026-01-01 --to /srv/audit\n\n\
+                            A server does so by itself where audit.keep_days is set. With its embedded database stop it\n\
+                            first: the data is open to one program at a time.")]
+    Archive(Box<Archive>),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Archive {
+    #[command(flatten)]
+    pub installation: Installation,
+    /// Events from before this day, or this time (RFC 3339), go
+    #[arg(long, value_name = "DATE")]
+    before: String,
+    /// Where the archive is; audit.archive_directory if not given
+    #[arg(long, value_name = "DIR")]
+    pub to: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Archive {
+    /// Returns the time before which events go.
+    pub(super) fn before(&self) -> Result<Timestamp, Failure> {
+        let of_day = || Timestamp::parse(&format!("{}T00:00:00Z", self.before));
+        Timestamp::parse(&self.before).or_else(of_day).ok_or_else(|| {
+            Failure::usage(format!("--before {}: expected a date or a time", plain(&self.before)))
+                .hint("for instance 2026-01-01, or 2026-01-01T00:00:00Z")
+        })
+    }
+}
+
+/// What became of archiving.
+pub(super) struct Archived {
+    /// Events that were archived and pruned.
+    pub events: u64,
+    /// Where they are.
+    pub directory: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
@@ -70,19 +114,28 @@ pub(super) fn proof(report: &Report) -> Result<String, Failure> {
             .exit(Exit::Integrity)
             .hint("keep a copy of the data directory as it is, and compare it with a backup"));
     }
-    let chains = report.people + report.organisations;
-    Ok(format!("{} events in {chains} chains, none cut or edited", report.rows))
+    let (events, chains) = (report.rows + report.archived, report.people + report.organisations);
+    let pruned = match (report.archived, report.pruned) {
+        (0, 0) => String::new(),
+        (0, pruned) => format!("; {pruned} older ones were pruned"),
+        (archived, _) => format!("; {archived} of them are in the archive"),
+    };
+    Ok(format!("{events} events in {chains} chains, none cut or edited{pruned}"))
 }
 
-/// Lists through the API, or checks the trail with `verify`.
+/// Lists through the API, checks the trail with `verify`, or archives it with `archive`.
 pub(super) async fn run(
     args: Args,
-    verify: impl AsyncFnOnce(&Installation) -> Result<Report, Failure>,
+    verify: impl AsyncFnOnce(&Installation, &[PathBuf]) -> Result<Report, Failure>,
+    archive: impl AsyncFnOnce(&Archive) -> Result<Archived, Failure>,
 ) -> Result<(), Failure> {
     let screen = Screen::new();
     match args.command {
         Command::List(list) => print_list(screen, *list).await,
-        Command::Verify { installation, json } => print_report(screen, &verify(&installation).await?, json),
+        Command::Verify { installation, archive, json } => {
+            print_report(screen, &verify(&installation, &archive).await?, json)
+        }
+        Command::Archive(args) => print_archived(screen, &archive(&args).await?, args.json),
     }
 }
 
@@ -133,6 +186,14 @@ fn print_report(screen: Screen, report: &Report, json: bool) -> Result<(), Failu
         screen.print(&format!("{} {}", screen.paint(Tone::Bad, "✗"), plain(finding)))?;
     }
     screen.print(&screen.done(&proof(report)?))
+}
+
+fn print_archived(screen: Screen, archived: &Archived, json: bool) -> Result<(), Failure> {
+    let (events, directory) = (archived.events, archived.directory.display().to_string());
+    if json {
+        return screen.json(&json!({"archived": events, "directory": directory}));
+    }
+    screen.print(&screen.done(&format!("{events} events archived in {}, and pruned", plain(&directory))))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The way into the server: one call for each command that works on an installation itself, not through the API.
 
 use super::{
+    audit::{Archive, Archived},
     demo::DemoServer,
     doctor::{self, Finding},
     failure::{Exit, Failure},
@@ -21,7 +22,7 @@ use crate::{
     running::{self, Running, StopSignals},
     service::{
         audit::{self, Report},
-        setup,
+        retention, setup,
     },
     store::{
         self, Store,
@@ -131,13 +132,30 @@ pub(super) async fn copy(args: &copy::Args, watch: copy::Watch<'_>) -> Result<st
 }
 
 /// Follows every audit chain of an installation.
-pub(super) async fn verify_audit(installation: &Installation) -> Result<Report, Failure> {
+pub(super) async fn verify_audit(
+    installation: &Installation,
+    archives: &[PathBuf],
+) -> Result<Report, Failure> {
     let config = configuration(installation)?;
     existing(&config).await?;
     let app = App::open(config, Clock::System).await?;
-    let report = audit::verify(&app.store, &app.keys).await;
+    let report = audit::verify(&app.store, &app.keys, archives).await;
     app.store.close().await;
     Ok(report?)
+}
+
+/// Archives old events of an installation, and prunes them.
+pub(super) async fn archive_audit(args: &Archive) -> Result<Archived, Failure> {
+    let (config, before) = (configuration(&args.installation)?, args.before()?);
+    let directory = args.to.clone().or_else(|| config.audit.archive_directory.clone()).ok_or_else(|| {
+        Failure::usage("no archive is named")
+            .hint("name a directory with --to, or set audit.archive_directory")
+    })?;
+    existing(&config).await?;
+    let app = App::open(config, Clock::System).await?;
+    let pruned = retention::prune(&app.store, &app.keys, &app.clock, &directory, before, |_| {}).await;
+    app.store.close().await;
+    Ok(Archived { events: pruned?, directory })
 }
 
 /// What keeps the demo's server alive.
@@ -176,7 +194,7 @@ pub(super) async fn start_demo() -> Result<(DemoServer, DemoHandle), Failure> {
 /// Follows every audit chain of the demo's server.
 pub(super) async fn verify_demo_audit(handle: &DemoHandle) -> Result<Report, Failure> {
     let app = &handle.running.app;
-    Ok(audit::verify(&app.store, &app.keys).await?)
+    Ok(audit::verify(&app.store, &app.keys, &[]).await?)
 }
 
 /// Stops the demo's server and removes its directory.

@@ -104,7 +104,7 @@ enum Command {
 
     /// Messages on their way: list, show, retry, test
     Delivery(delivery::Args),
-    /// The audit trail: list, verify
+    /// The audit trail: list, verify, archive
     Audit(audit::Args),
     /// The database: migrate, conformance, copy
     Store(store::Args),
@@ -161,7 +161,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Org(args) => org::run(args).await,
         Command::Login(args) => login::run(args).await,
         Command::Delivery(args) => delivery::run(args).await,
-        Command::Audit(args) => audit::run(args, inside::verify_audit).await,
+        Command::Audit(args) => audit::run(args, inside::verify_audit, inside::archive_audit).await,
         Command::Store(args) => {
             let distribute = (inside::CITUS, inside::distribute);
             store::run(args, inside::migrate, inside::prove, inside::copy, distribute).await
@@ -253,6 +253,8 @@ mod tests {
             "store conformance --url postgres://ada@db/trial --only race",
             "store copy --from /var/lib/countersign --to postgres://ada@db/mfa",
             "audit verify",
+            "audit verify --archive /srv/audit --archive /srv/audit-2",
+            "audit archive --before 2026-01-01 --to /srv/audit --json",
             "user list --json",
             "verify ada --type recovery --request-id r1 --json",
             "user --url https://mfa.example --organisation acme list",

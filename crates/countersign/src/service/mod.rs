@@ -1,5 +1,6 @@
 //! The use cases: one function each, a screen at most, one change each.
 
+pub mod archive;
 pub mod asked;
 pub mod audit;
 pub mod challenges;
@@ -16,6 +17,7 @@ pub mod numbers;
 pub mod organisations;
 pub mod passwords;
 pub mod recovery;
+pub mod retention;
 pub mod setup;
 mod short_codes;
 pub mod sign_in;

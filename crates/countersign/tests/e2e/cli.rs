@@ -8,6 +8,7 @@ use crate::{
 use serde_json::{Value, json};
 use std::{
     fs,
+    path::Path,
     process::{Command, Output},
 };
 
@@ -280,6 +281,59 @@ fn the_trail_is_listed_for_whoever_may_read_it() {
 
     assert_eq!(events["items"][0]["action"], "user.created", "{events}");
     assert!(terminal.ends(0, "audit list --action user.created").contains("user.created"));
+}
+
+#[test]
+fn old_events_are_archived_by_hand_and_the_proof_goes_on() {
+    let installation = Installation::new();
+    // A checkpoint is signed when it stops.
+    assert!(installation.serve().terminate().0.success());
+    let archive = installation.beside("archive");
+    let run = |arguments: &[&str], to: Option<&Path>| {
+        let mut command = installation.command(arguments);
+        command.args(to.map(Path::as_os_str));
+        let output = finish(command);
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let all = ["audit", "archive", "--before", "2100-01-01"];
+    let into = [&all[..], &["--to"]].concat();
+    let verify = ["audit", "verify", "--archive"];
+
+    let (code, _, said) = run(&all, None);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("no archive is named") && said.contains("audit.archive_directory"), "{said}");
+    let (code, _, said) = run(&["audit", "archive", "--before", "yesterday", "--to", "."], None);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("--before yesterday: expected a date or a time"), "{said}");
+    let (code, _, said) = run(&into, Some(&archive));
+    assert_eq!(code, Some(1), "nobody made it");
+    assert!(said.contains("open audit archive") && said.contains("No such file or directory"), "{said}");
+    std::fs::create_dir(&archive).expect("create");
+
+    let (code, done, said) = run(&into, Some(&archive));
+
+    assert_eq!(code, Some(0), "{said}");
+    let count: u64 = done.split_whitespace().nth(1).expect("a number").parse().expect("a number");
+    assert_eq!(done, format!("✓ {count} events archived in {}, and pruned\n", archive.display()));
+    let (code, proved, _) = run(&verify[..2], None);
+    assert_eq!(code, Some(0));
+    let expected = format!("✓ 1 events in 2 chains, none cut or edited; {count} older ones were pruned\n");
+    assert_eq!(proved, expected);
+    let (code, proved, _) = run(&verify, Some(&archive));
+    assert_eq!(code, Some(0));
+    let events = count + 1;
+    let expected =
+        format!("✓ {events} events in 2 chains, none cut or edited; {count} of them are in the archive\n");
+    assert_eq!(proved, expected);
+    let again = run(&[&into[..], &[archive.to_str().expect("text"), "--json"]].concat(), None).1;
+    let again: Value = serde_json::from_str(&again).expect("JSON");
+    assert_eq!(again["archived"], 0);
+    for entry in std::fs::read_dir(&archive).expect("read") {
+        std::fs::write(entry.expect("an entry").path(), "").expect("write");
+    }
+    let (code, found, _) = run(&verify, Some(&archive));
+    assert_eq!(code, Some(6));
+    assert!(found.contains("✗ archive: its 0 events are not the"), "{found}");
 }
 
 #[test]

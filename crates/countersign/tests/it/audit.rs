@@ -21,7 +21,7 @@ async fn story(app: &TestApp) -> (String, String) {
 }
 
 async fn verify(app: &App) -> audit::Report {
-    audit::verify(&app.store, &app.keys).await.expect("verify")
+    audit::verify(&app.store, &app.keys, &[]).await.expect("verify")
 }
 
 #[tokio::test]

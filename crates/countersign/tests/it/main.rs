@@ -22,6 +22,7 @@ mod peers;
 mod permissions;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod retention;
 mod secrets;
 mod setup;
 mod sign_in;

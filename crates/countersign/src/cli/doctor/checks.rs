@@ -151,7 +151,7 @@ async fn accounts(app: &App) -> Finding {
 
 async fn trail(app: &App) -> Finding {
     const CHECK: &str = "audit trail";
-    match audit::verify(&app.store, &app.keys).await {
+    match audit::verify(&app.store, &app.keys, &[]).await {
         Ok(report) => match crate::cli::audit::proof(&report) {
             Ok(detail) => finding(CHECK, Health::Good, detail),
             Err(failure) => finding(CHECK, Health::Bad, failure.message),

@@ -9,7 +9,7 @@ use countersign::{
     clock::Clock,
     config::{Config, Data, secret::Given},
     http::{Web, router},
-    service::audit,
+    service::{audit, retention},
     store::{
         AuditFilter, AuditRow, Checkpoint, ClaimedHead, Delivery, DeliveryFilter, Numbered, Settlement,
         SortKey, Sorting, Store, UserFilter,
@@ -25,7 +25,12 @@ use futures_util::future::join_all;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rusqlite::Connection;
 use serde_json::json;
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tempfile::TempDir;
 use tokio::{
     sync::Notify,
@@ -467,8 +472,65 @@ async fn an_installation_moves_to_postgresql_and_back() {
 }
 
 async fn holds(app: &TestApp, checkpoints: u64) {
-    let report = audit::verify(&app.app.store, &app.app.keys).await.unwrap();
+    let report = audit::verify(&app.app.store, &app.app.keys, &[]).await.unwrap();
     assert!(report.holds() && report.checkpoints == checkpoints, "{report:?}");
+}
+
+/// Archives and prunes all it can; the proof holds then, with the archive and without.
+async fn prune(app: &TestApp, archive: &Path) -> u64 {
+    let (app, before) = (&app.app, Timestamp::from_seconds(4_000_000_000));
+    let pruned = retention::prune(&app.store, &app.keys, &app.clock, archive, before, |_| {}).await.unwrap();
+    prove(app, archive).await;
+    pruned
+}
+
+async fn prove(app: &App, archive: &Path) {
+    for archives in [&[][..], &[archive.to_owned()]] {
+        let report = audit::verify(&app.store, &app.keys, archives).await.unwrap();
+        assert!(report.holds() && report.pruned > 0, "{report:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pruned_trail_goes_along_and_is_pruned_on() {
+    let estate = Estate::new().await;
+    let (archive, server) = (tempfile::tempdir().unwrap(), Place::server().with_key_of(&estate.place));
+    // Up to the first checkpoint only, so that chains are cut in their middle.
+    estate.place.file().execute("DELETE FROM checkpoints WHERE seq > 1", []).unwrap();
+    let app = estate.open(&estate.place).await;
+    assert!(prune(&app, archive.path()).await > 0);
+    app.app.store.close().await;
+    let before = Portrait::of(&estate.place).await;
+
+    copied(&estate.place, &server).await;
+
+    Portrait::of(&server).await.expect(&before);
+    let directory = Place::directory().with_key_of(&estate.place);
+    copied(&server, &directory).await;
+    Portrait::of(&directory).await.expect(&before);
+    for place in [&server, &directory] {
+        let app = estate.open(place).await;
+        prove(&app.app, archive.path()).await;
+        app.app.store.close().await;
+    }
+
+    let app = estate.open(&server).await;
+    assert!(audit::checkpoint(&app.app).await.unwrap());
+    assert!(prune(&app, archive.path()).await > 0);
+    assert_eq!(app.app.store.audit_rows(0, 10).await.unwrap().len(), 1, "the newest");
+    let carol = app.user("carol").with_totp().await;
+    assert!(carol.verify(carol.code()).await.accepted());
+    prove(&app.app, archive.path()).await;
+    drop(carol);
+    app.app.store.close().await;
+
+    let back = Place::directory().with_key_of(&estate.place);
+    copied(&server, &back).await;
+    let app = estate.open(&back).await;
+    prove(&app.app, archive.path()).await;
+    assert!(audit::checkpoint(&app.app).await.unwrap());
+    assert!(prune(&app, archive.path()).await > 0);
+    app.app.store.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -338,7 +338,7 @@ async fn the_trail_holds_also_while_nodes_go_on() {
 
     let mut proofs = 0;
     while !lanes.is_empty() {
-        let report = audit::verify(&there, &keys).await.unwrap();
+        let report = audit::verify(&there, &keys, &[]).await.unwrap();
         assert!(report.holds(), "{:?}", report.findings);
         proofs += 1;
         while lanes.try_join_next().is_some() {}
