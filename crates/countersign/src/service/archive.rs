@@ -1,7 +1,7 @@
 //! The archive of the audit trail: events that leave the database, one a line, in files by the day.
 //!
-//! A line is the event's stored JSON with two members more, the row's number and the hash, so that a chain can be followed
-//! from the archive into the database. Lines stand in the order of rows, over all files: a file is named after the day of its
+//! A line is the event as exports show it with two members more, the row's number and the hash, so that a chain can be followed
+//! from the archive into the database: what the hash covers can be had back from it. Lines stand in the order of rows, over all files: a file is named after the day of its
 //! first event. What was cut short at the very end is cut off before anything is added.
 
 use crate::{
@@ -18,6 +18,7 @@ use std::{
     fmt::Display,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    mem::replace,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -40,22 +41,32 @@ struct Tail {
     hash: Hash,
 }
 
-/// Returns the line of a row: its event as stored, with the row's number and hash.
+/// Returns the line of a row: its event as exports show it, with the row's number and hash.
 fn line(row: &AuditRow) -> Result<Vec<u8>> {
-    let event = row.body.strip_suffix(b"}").filter(|_| !row.body.contains(&b'\n'));
-    let event = event.ok_or_else(|| Error::Store(format!("archive event: row {} is no JSON", row.row)))?;
-    let mut line = event.to_vec();
-    line.extend_from_slice(format!(",\"row\":{},\"hash\":\"{}\"}}\n", row.row, row.hash).as_bytes());
+    let line = written(row).filter(|line| parse(line).as_ref() == Some(row));
+    let mut line = line.ok_or_else(|| {
+        Error::Store(format!("archive event: row {} would not be the same when it is read again", row.row))
+    })?;
+    line.push(b'\n');
     Ok(line)
 }
 
-/// Reads a line.
+fn written(row: &AuditRow) -> Option<Vec<u8>> {
+    let (before, at, after) = time(row.body.strip_suffix(b"}")?, |byte| byte.is_ascii_digit())?;
+    let at = Timestamp::from_millis(at.parse().ok()?);
+    let tail = format!(",\"row\":{},\"hash\":\"{}\"}}", row.row, row.hash);
+    Some([before, format!("\"{at}\"").as_bytes(), after, tail.as_bytes()].concat())
+}
+
+/// Reads a line. The stored bytes of its event, which the hash covers, have the time as a number.
 fn parse(line: &[u8]) -> Option<AuditRow> {
     const MARK: &[u8] = b",\"row\":";
     let place = line.windows(MARK.len()).rposition(|window| window == MARK)?;
     let (event, tail) = line.split_at(place);
     let tail: Tail = serde_json::from_slice(&[b"{", &tail[1..]].concat()).ok()?;
-    let body = [event, b"}"].concat();
+    let (before, at, after) = time(event, |byte| *byte != b',')?;
+    let at = Timestamp::parse(at.strip_prefix('"')?.strip_suffix('"')?)?;
+    let body = [before, at.millis().to_string().as_bytes(), after, b"}"].concat();
     let event: Event = serde_json::from_slice(&body).ok()?;
     Some(AuditRow {
         row: tail.row,
@@ -65,6 +76,15 @@ fn parse(line: &[u8]) -> Option<AuditRow> {
         hash: tail.hash,
         body,
     })
+}
+
+/// Splits an event around its time, the first of its members that is called so.
+fn time(event: &[u8], is_of_it: impl Fn(&u8) -> bool) -> Option<(&[u8], &str, &[u8])> {
+    const NAME: &[u8] = b"\"at\":";
+    let start = event.windows(NAME.len()).position(|window| window == NAME)? + NAME.len();
+    let (before, rest) = event.split_at(start);
+    let (at, after) = rest.split_at(rest.iter().take_while(|byte| is_of_it(byte)).count());
+    Some((before, std::str::from_utf8(at).ok()?, after))
 }
 
 /// An archive that is added to. Nobody else adds to it while this value lives.
@@ -245,7 +265,7 @@ fn date_of(path: &Path) -> String {
 }
 
 /// Returns the files of an archive in their order.
-fn files(directory: &Path) -> Result<Vec<PathBuf>> {
+fn files(directory: &Path) -> Result<VecDeque<PathBuf>> {
     let failed = |error| failure("read audit archive", directory, &error);
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed)? {
@@ -260,7 +280,7 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     files.sort();
-    Ok(files)
+    Ok(files.into())
 }
 
 fn failure(doing: &str, path: &Path, why: &dyn Display) -> Error {
@@ -274,17 +294,21 @@ struct Lines {
 }
 
 impl Lines {
+    const fn of(files: VecDeque<PathBuf>) -> Self {
+        Self { files, current: None }
+    }
+
     /// Reads from the file on in which a row stands.
     fn from(directory: &Path, row: i64) -> Result<Self> {
-        let mut files = VecDeque::from(files(directory)?);
+        let mut files = files(directory)?;
         while files.len() > 1 {
-            let next = Self { files: [files[1].clone()].into(), current: None }.next()?;
+            let next = Self::of([files[1].clone()].into()).next()?;
             if next.is_none_or(|first| first.row > row) {
                 break;
             }
             files.pop_front();
         }
-        Ok(Self { files, current: None })
+        Ok(Self::of(files))
     }
 
     /// Returns the next row; `None` after the last one. What a crash left of a line at the end of a file is none.
@@ -313,9 +337,16 @@ impl Lines {
 
 /// The rows of one or several archives in their order, each once: several nodes may have archives of their own.
 pub struct Reader {
-    archives: Vec<(Lines, Option<AuditRow>)>,
+    archives: Vec<(Lines, Head)>,
     /// The rows that were handed out last, to know them again.
     recent: VecDeque<(i64, Hash)>,
+}
+
+/// What comes next in an archive.
+enum Head {
+    Unread,
+    Row(AuditRow),
+    End,
 }
 
 /// How far apart a row's lines may stand and still be recognised as the same row's: more than one step of pruning.
@@ -324,12 +355,8 @@ const RECENT: usize = 4096;
 impl Reader {
     /// Opens archives.
     pub fn open(directories: &[PathBuf]) -> Result<Self> {
-        let mut archives = Vec::new();
-        for directory in directories {
-            let mut lines = Lines::from(directory, i64::MIN)?;
-            let first = lines.next()?;
-            archives.push((lines, first));
-        }
+        let lines = directories.iter().map(|directory| Ok(Lines::of(files(directory)?)));
+        let archives = lines.map(|lines: Result<_>| Ok((lines?, Head::Unread))).collect::<Result<_>>()?;
         Ok(Self { archives, recent: VecDeque::new() })
     }
 
@@ -351,11 +378,21 @@ impl Reader {
 
     /// Takes the line with the smallest number from whichever archive has it.
     fn next(&mut self) -> Result<Option<AuditRow>> {
-        let heads = self.archives.iter_mut().filter(|(_, head)| head.is_some());
-        let oldest = heads.min_by_key(|(_, head)| head.as_ref().map(|row| row.row));
-        let Some((lines, head)) = oldest else { return Ok(None) };
-        let next = lines.next()?;
-        Ok(std::mem::replace(head, next))
+        let mut oldest: Option<(i64, &mut Head)> = None;
+        for (lines, head) in &mut self.archives {
+            if let Head::Unread = head {
+                *head = lines.next()?.map_or(Head::End, Head::Row);
+            }
+            if let Head::Row(row) = head
+                && oldest.as_ref().is_none_or(|(number, _)| row.row < *number)
+            {
+                oldest = Some((row.row, head));
+            }
+        }
+        match oldest.map(|(_, head)| replace(head, Head::Unread)) {
+            Some(Head::Row(row)) => Ok(Some(row)),
+            _ => Ok(None),
+        }
     }
 
     /// Tells whether a row was not there before. One that comes again has to be the same.

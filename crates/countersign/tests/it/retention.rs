@@ -327,7 +327,9 @@ async fn unpruned(estate: &Estate) -> (TempDir, App) {
         );
         let hash = data_encoding::HEXLOWER.decode(tail["hash"].as_str().unwrap().as_bytes()).unwrap();
         let id = |pointer: &str| blob(event.pointer(pointer).unwrap().as_str().unwrap());
-        let at = Timestamp::parse(event["at"].as_str().unwrap()).unwrap().millis();
+        let shown = event["at"].as_str().unwrap();
+        let at = Timestamp::parse(shown).unwrap().millis();
+        let body = body.replacen(&format!("\"at\":\"{shown}\""), &format!("\"at\":{at}"), 1);
         connection
             .execute(
                 "INSERT INTO audit (row, organisation, subject, seq, at, action, hash, body)

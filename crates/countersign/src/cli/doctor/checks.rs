@@ -43,6 +43,7 @@ pub(crate) async fn examine(config: Config) -> Vec<Finding> {
         findings.push(privacy("key file", &data.join(MASTER_KEY_FILE)));
     }
     findings.extend(delivery(&config.delivery).await);
+    findings.extend(config.audit.archive_directory.as_deref().map(archive));
     match App::open(config, Clock::System).await {
         Err(error) => findings.push(finding("store and keys", Health::Bad, error.to_string())),
         Ok(app) => {
@@ -133,6 +134,17 @@ async fn reachability(check: &str, provider: &Provider) -> Finding {
     }
 }
 
+/// Only looks: opening an archive would cut off what a crash left there.
+fn archive(directory: &Path) -> Finding {
+    const CHECK: &str = "audit archive";
+    let shown = directory.display();
+    match fs::metadata(directory) {
+        Ok(there) if there.is_dir() => finding(CHECK, Health::Good, format!("{shown} is there")),
+        Ok(_) => finding(CHECK, Health::Bad, format!("{shown} is no directory")),
+        Err(error) => finding(CHECK, Health::Bad, format!("{shown}: {error}; no event is pruned without it")),
+    }
+}
+
 fn speed(fsync: Duration) -> Finding {
     let detail = format!("a small write is durable after {:.1} ms", fsync.as_secs_f64() * 1000.0);
     finding("disk", if fsync < SLOW_FSYNC { Health::Good } else { Health::Warning }, detail)
@@ -172,6 +184,14 @@ mod tests {
 
         // What a session answers to this is tested there: the centre is to report again.
         assert!(matches!(reports.try_send(report), Err(mpsc::error::TrySendError::Full(_))));
+    }
+
+    #[test]
+    fn an_archive_that_is_not_there_is_said() {
+        let directory = tempfile::tempdir().expect("a directory");
+
+        assert_eq!(archive(directory.path()).health, Health::Good);
+        assert_eq!(archive(&directory.path().join("missing")).health, Health::Bad);
     }
 
     // A provider that nobody had reached was shown with the mark of those that work.
