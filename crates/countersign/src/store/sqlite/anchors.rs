@@ -11,7 +11,7 @@ use uuid::Uuid;
 impl Sqlite {
     /// See [`crate::store::Store::prune_audit`].
     pub async fn prune_audit(&self, pruning: Pruning) -> Result<bool> {
-        self.writer.commit(move |batch| prune(batch, &pruning)).await
+        self.writer.commit_job(move |batch| prune(batch, &pruning)).await
     }
 
     /// See [`crate::store::Store::anchors_of`].
