@@ -184,6 +184,10 @@ pub async fn named(app: &App, organisation: OrganisationId, name: &str) -> Resul
 /// Returns everybody, by number; `None` if that is more than so many.
 pub async fn all(app: &App, asker: &Asker, most: usize) -> Result<Option<Vec<User>>> {
     const PAGE: usize = 200;
+    let (_, total) = self::people(app, asker, &UserFilter::All, None, 0, 0).await?;
+    if total > most as u64 {
+        return Ok(None);
+    }
     let mut people = Vec::new();
     let mut after: Option<String> = None;
     loop {

@@ -15,11 +15,15 @@ mod outbox;
 pub mod postgres;
 mod rows;
 mod scratch;
+pub mod search;
 pub mod sqlite;
 
 pub use outbox::{ChannelGauges, Claimed, Delivery, DeliveryFilter, DeliveryState, Settlement};
 
-use crate::{config::Data, error::Result};
+use crate::{
+    config::Data,
+    error::{Error, Result},
+};
 use countersign_core::{
     Action, ChallengeId, Channel, ClientId, DeliveryId, Handle, Organisation, OrganisationId, Refusal,
     Timestamp, User, UserId,
@@ -27,6 +31,7 @@ use countersign_core::{
     keyring::Tag,
     lock::Method,
     profile::{DisplayName, Email},
+    refusal::Invalid,
     role::Role,
     user::Status,
 };
@@ -47,11 +52,8 @@ pub enum Store {
     Postgres(Arc<Postgres>),
 }
 
-/// Which people a list shows. Each filter is answered from an index, so there is one at a time.
-///
-/// All cost what the page costs but those that look for a part of a name: they read the organisation's part of a narrow
-/// index from its beginning until the page is full. That reads no documents, but takes a time that grows with the
-/// organisation (see decision 0028).
+/// Which people a list shows. Each filter is answered from an index, so there is one at a time, and a page costs what is on
+/// it. Searches for a part of a name look at a limited number of people, and go on from there (see decision 0041).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum UserFilter {
     /// Everybody, by number.
@@ -90,6 +92,11 @@ pub struct Sorting {
     pub descending: bool,
 }
 
+impl Sorting {
+    /// The order in which people were created.
+    pub const BY_NUMBER: Self = Self { by: SortKey::Number, descending: false };
+}
+
 /// What a counted list of people can be sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SortKey {
@@ -125,6 +132,15 @@ pub struct AuditSpan {
     pub after: Option<Timestamp>,
     /// Only until this, itself included.
     pub until: Option<Timestamp>,
+}
+
+/// The most events of a span that are counted and handed out. Who wants more asks for those after the last one's time.
+pub const SPAN_MOST: u64 = 100_000;
+
+/// Says that a span of events goes on behind what is handed out of it.
+fn too_long() -> Error {
+    let message = format!("a span is read to its first {SPAN_MOST} events; ask for those after the last one");
+    Invalid::new("offset", message).into()
 }
 
 /// An event with the number of its row: the order of commits, and a name that no other event has.
@@ -324,7 +340,7 @@ impl Store {
     }
 
     /// Returns a page of people; `after` is the cursor of the page before. `Error::Refused(Invalid{field: "after"})` if it
-    /// is not one of ours.
+    /// is not one of ours. A page of a search may be short, and still have a next one.
     pub async fn users(
         &self,
         organisation: OrganisationId,
@@ -335,10 +351,11 @@ impl Store {
         awaited!(self, engine => engine.users(organisation, filter, after, limit))
     }
 
-    /// Returns up to `limit` people after the first `offset` of a list in its filter's order, and how many the whole list
-    /// has.
+    /// Returns up to `limit` people after the first `offset` of a list, by number, and how many the whole list has.
     ///
-    /// Skipping reads the index and no documents. The total of everybody is kept; those of other filters are counted.
+    /// This is for everybody, one person, or a search, which finds no more than [`search::FOUND_MOST`].
+    /// `Error::Refused(Invalid{field: "offset"})` if a search finds that many and the page stands behind them,
+    /// `Invalid{field: "filter"}` for the other filters, whose lists nobody counts.
     pub async fn people(
         &self,
         organisation: OrganisationId,
@@ -349,9 +366,11 @@ impl Store {
         awaited!(self, engine => engine.people(organisation, filter, None, offset, limit))
     }
 
-    /// Like [`Store::people`], in another order: everybody, or those a search finds. Their names are read from the narrow
-    /// index and no more of them kept than `offset` and `limit` ask for. `Error::Refused(Invalid{field: "sort"})` for the
-    /// other filters, which have an order of their own.
+    /// Like [`Store::people`], in another order: everybody, or those a search finds.
+    ///
+    /// `Error::Refused(Invalid)` names what stands in the way: `offset`, if the page is further than
+    /// [`search::SORTED_DEPTH`] from either end of the list; `search`, if more people are found than can be sorted and the
+    /// page is not soon met in the order; `sort`, if it is neither everybody nor a search.
     pub async fn people_sorted(
         &self,
         organisation: OrganisationId,
@@ -433,7 +452,8 @@ impl Store {
 
     /// Returns some of an organisation's events, oldest first, after passing over `offset` of them; and how many there are.
     ///
-    /// Other systems count pages, so what is passed over is read, too: the further back, the dearer.
+    /// Other systems count pages. Of a span with more than [`SPAN_MOST`] events one more than those is counted, and
+    /// `Error::Refused(Invalid{field: "offset"})` says that there is more where they end.
     pub async fn audit_span(
         &self,
         organisation: OrganisationId,

@@ -191,9 +191,9 @@ pub struct UserListing {
     organisation: Option<String>,
     /// The beginning of the username.
     username: Option<String>,
-    /// A part of the e-mail address. Takes longer the more people there are.
+    /// A part of the e-mail address. A page may be short or empty, and still have a `next`.
     email: Option<String>,
-    /// A part of the e-mail address, given name or family name. Takes longer the more people there are.
+    /// A part of the e-mail address, given name or family name. A page may be short or empty, and still have a `next`.
     search: Option<String>,
     /// `active` or `disabled`.
     status: Option<String>,

@@ -10,17 +10,31 @@ pub mod safeshare;
 pub mod veeam;
 
 use super::{Web, problem::Problem};
+use crate::error::Error;
 use axum::{
     Router,
     handler::Handler,
     response::Response,
     routing::{MethodFilter, on},
 };
-use countersign_core::{Permission, Timestamp};
+use countersign_core::{Permission, Refusal, Timestamp};
 use http::{HeaderValue, Method, header};
 pub use mounting::Mounted;
 
 pub use crate::config::dialects::Dialect;
+
+/// Calls what a list refuses by the names that a dialect's callers know: pairs of ours and theirs.
+fn renamed(error: Error, names: &[(&str, &str)]) -> Error {
+    match error {
+        Error::Refused(Refusal::Invalid(mut invalid)) => {
+            if let Some((_, theirs)) = names.iter().find(|(ours, _)| *ours == invalid.field) {
+                (*theirs).clone_into(&mut invalid.field);
+            }
+            invalid.into()
+        }
+        other => other,
+    }
+}
 
 /// What a call asks of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,6 +27,7 @@ macro_rules! each_check {
                 people_are_counted_and_listed_from_an_offset,
                 everybody_is_counted_as_they_come_and_go,
                 a_searched_list_is_sorted_as_asked,
+                many_people_are_searched_as_if_one_by_one,
                 a_list_with_an_order_of_its_own_is_not_sorted,
                 owners_are_found_in_every_organisation,
                 owners_are_searched_and_sorted,

@@ -74,7 +74,7 @@ impl Engine for OnPostgres {
 }
 
 /// The tables that checks fill.
-const FILLED: [&str; 10] = [
+const FILLED: [&str; 12] = [
     "anchors",
     "audit",
     "checkpoints",
@@ -83,6 +83,8 @@ const FILLED: [&str; 10] = [
     "destinations",
     "names",
     "organisations",
+    "people_blocks",
+    "people_names",
     "revoked",
     "users",
 ];

@@ -15,9 +15,9 @@ use super::{
 use crate::{
     error::{Error, Result},
     store::{
-        AuditFilter, AuditRow, AuditSpan, ClaimedHead, Numbered, Page,
+        AuditFilter, AuditRow, AuditSpan, ClaimedHead, Numbered, Page, SPAN_MOST,
         cursor::{Cursor, page, page_until, rows_for},
-        time_span,
+        time_span, too_long,
     },
 };
 use countersign_core::{
@@ -191,18 +191,26 @@ async fn span_of(
     offset: u64,
     limit: usize,
 ) -> Result<(Vec<Numbered>, u64), Fault> {
+    if span.actions.is_empty() {
+        return Ok((Vec::new(), 0));
+    }
     let organisation = organisation.uuid();
-    let actions: Vec<&str> = span.actions.iter().map(|action| action.name()).collect();
     let after = span.after.map_or(i64::MIN, Timestamp::millis);
     let until = span.until.map_or(i64::MAX, Timestamp::millis);
+    // One more, so that whoever reads on is told that there is more.
+    let most = i64::try_from(SPAN_MOST).unwrap_or(i64::MAX).saturating_add(1);
     let total: i64 = lent
-        .row(SPAN_COUNT, args![organisation, actions, after, until])
+        .row(&span_count(&span.actions), args![organisation, after, until, most])
         .await?
         .ok_or(Fault::Overtaken)?
         .try_get(0)?;
+    if total == most && offset >= SPAN_MOST {
+        return Err(too_long().into());
+    }
     let (offset, limit) =
         (i64::try_from(offset).unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX));
-    let found = lent.rows(SPAN, args![organisation, actions, after, until, limit, offset]).await?;
+    let found =
+        lent.rows(&span_page(&span.actions), args![organisation, after, until, limit, offset]).await?;
     let events: Result<Vec<_>, Fault> = found
         .iter()
         .map(|row| Ok(Numbered { row: row.try_get(0)?, event: read(row.try_get(1)?)? }))
@@ -212,13 +220,32 @@ async fn span_of(
 
 // By the index of times, whose order is the one asked for. What stands in a person's chain and in the organisation's is left
 // out of the organisation's, so that nothing comes twice.
-const SPAN: &str = "SELECT \"row\", body FROM audit
-    WHERE organisation = $1 AND at > $3 AND at <= $4 AND action = ANY($2)
-        AND NOT (action = 'user.created' AND subject = organisation)
-    ORDER BY at, \"row\" LIMIT $5 OFFSET $6";
-const SPAN_COUNT: &str = "SELECT count(*) FROM audit
-    WHERE organisation = $1 AND at > $3 AND at <= $4 AND action = ANY($2)
-        AND NOT (action = 'user.created' AND subject = organisation)";
+/// Selects the events of each action in a span of time, each from the index of actions.
+fn of_span(actions: &[Action], end: &str) -> String {
+    let of_action = |action: &Action| {
+        // What stands in a person's chain and in the organisation's is left out of the organisation's, so that nothing
+        // comes twice.
+        let once = if *action == Action::UserCreated { " AND subject <> organisation" } else { "" };
+        format!(
+            "(SELECT at, \"row\" FROM audit
+              WHERE organisation = $1 AND action = '{action}' AND at > $2 AND at <= $3{once}{end})"
+        )
+    };
+    actions.iter().map(of_action).collect::<Vec<_>>().join(" UNION ALL ")
+}
+
+fn span_page(actions: &[Action]) -> String {
+    format!(
+        "SELECT page.\"row\", body FROM (
+             SELECT at, \"row\" FROM ({}) AS events ORDER BY at, \"row\" LIMIT $4 OFFSET $5
+         ) AS page JOIN audit ON audit.\"row\" = page.\"row\" ORDER BY page.at, page.\"row\"",
+        of_span(actions, " ORDER BY at, \"row\"")
+    )
+}
+
+fn span_count(actions: &[Action]) -> String {
+    format!("SELECT count(*) FROM (SELECT FROM ({}) AS events LIMIT $4) AS first", of_span(actions, ""))
+}
 
 /// Walks a person's chain back, from its end or from where the page before ended.
 async fn walk(

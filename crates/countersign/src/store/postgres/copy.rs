@@ -9,7 +9,7 @@ use super::{
     database::{Database, Lent},
     examine,
     failure::{self, Fault},
-    opening, order, outbox, schema,
+    opening, order, outbox, schema, search,
     sql::{Argument, args},
     users::NameKind,
 };
@@ -20,6 +20,7 @@ use crate::{
         IndexColumns,
         copy::{self, MARK, Tally},
         rows::{Departed, Destination, Document, Entry, Event, Message, Place, Revoked, Rows, Table},
+        search::block,
     },
 };
 use countersign_core::{OrganisationId, Timestamp, UserId};
@@ -34,6 +35,8 @@ const STEP: Duration = Duration::from_secs(3600);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Tables that say again what stands in documents.
+const DERIVED: [&str; 4] = ["names", "clients", "people_names", "people_blocks"];
 /// Whoever was seen since is at work, in SQL's words. Several times as long as a node takes between two signs of life.
 const AT_WORK: &str = "now() - interval '1 minute'";
 
@@ -214,7 +217,7 @@ impl End {
     /// Lets the planner know what has come, before anybody waits for an answer.
     async fn analyze(&self) -> Result<()> {
         let copied = Table::ALL.into_iter().filter(|table| !table.is_derived()).map(Table::sql);
-        let tables: Vec<_> = copied.chain(["names", "clients"]).collect();
+        let tables: Vec<_> = copied.chain(DERIVED).collect();
         let sql = format!("ANALYZE {}", tables.join(", "));
         self.step(async |lent| Ok(lent.batch_execute(&sql).await?)).await
     }
@@ -236,7 +239,7 @@ where
 
 async fn is_empty(lent: &Lent) -> Result<bool, Fault> {
     let tables = Table::ALL.into_iter().filter(|table| !table.is_derived()).map(Table::sql);
-    for table in tables.chain(["names", "clients"]) {
+    for table in tables.chain(DERIVED) {
         if one(lent, &format!("SELECT EXISTS (SELECT FROM {table})")).await? {
             return Ok(false);
         }
@@ -527,7 +530,7 @@ async fn add_people(lent: &Lent, documents: &[Document]) -> Result<(), Fault> {
         updated_at: |it| it.0.beside,
         body: |it| it.0.body.as_slice(),
         organisation: |it| it.1.organisation.uuid(),
-        number: |it| i64::try_from(it.1.number).unwrap_or(i64::MAX),
+        number: |it| search::number(&it.1),
         username_key: |it| it.2.username_key.as_str(),
         email_key: |it| it.2.email_key.as_deref(),
         given_key: |it| it.2.given_key.as_deref(),
@@ -537,8 +540,23 @@ async fn add_people(lent: &Lent, documents: &[Document]) -> Result<(), Fault> {
         mfa_enabled: |it| it.2.mfa_enabled,
         locked_methods: |it| i16::from(it.2.locked_methods),
     })?;
-    add_names(lent, &names).await
+    add_names(lent, &names).await?;
+    add!(lent, "people_names", &people, {
+        organisation: |it| it.1.organisation.uuid(),
+        number: |it| search::number(&it.1),
+        id: |it| it.0.id,
+        email_key: |it| it.2.email_key.as_deref(),
+        given_key: |it| it.2.given_key.as_deref(),
+        family_key: |it| it.2.family_key.as_deref(),
+    })?;
+    let organisations = column(&people, |it| it.1.organisation.uuid());
+    let blocks = column(&people, |it| block(search::number(&it.1)));
+    lent.run(COUNT, args![organisations, blocks]).await.map(drop)
 }
+
+const COUNT: &str = "INSERT INTO people_blocks AS it (organisation, block, people)
+    SELECT organisation, block, count(*) FROM unnest($1, $2) AS come (organisation, block) GROUP BY organisation, block
+    ON CONFLICT (organisation, block) DO UPDATE SET people = it.people + excluded.people";
 
 /// A name: the organisation it stands in, what it is, how it is matched, and who has it.
 type Name = (Uuid, NameKind, String, Uuid);

@@ -28,6 +28,7 @@ mod outbox;
 mod people;
 mod revocations;
 mod schema;
+mod search;
 mod self_test;
 mod shared;
 mod sql;

@@ -4,47 +4,25 @@ use super::{
     Postgres,
     database::Lent,
     failure::Fault,
-    organisations,
+    organisations, search,
     sql::{args, argument, text_of_nobody_else},
-    users::{Wanted, condition, read},
+    users::{Wanted, by_number, condition, part_of, read},
 };
 use crate::{
-    error::{Error, Result},
-    store::{SortKey, Sorting, UserFilter},
+    error::Result,
+    store::{
+        SortKey, Sorting, UserFilter,
+        search::{FOUND_MOST, Part, has_own_order, is_not_counted, too_deep},
+    },
 };
-use countersign_core::{Invalid, OrganisationId, User, UserId, role::Role};
+use countersign_core::{OrganisationId, User, UserId, role::Role};
+use uuid::Uuid;
 
 impl Postgres {
     /// See [`crate::store::Store::people`] and [`crate::store::Store::people_sorted`].
     pub async fn people(
         &self,
         organisation: OrganisationId,
-        filter: &UserFilter,
-        sorting: Option<Sorting>,
-        offset: u64,
-        limit: usize,
-    ) -> Result<(Vec<User>, u64)> {
-        if sorting.is_some() && !is_search(filter) {
-            return Err(has_own_order());
-        }
-        self.counted(Among::Organisation(organisation), filter, sorting, offset, limit).await
-    }
-
-    /// See [`crate::store::Store::owners`].
-    pub async fn owners(
-        &self,
-        filter: &UserFilter,
-        sorting: Option<Sorting>,
-        offset: u64,
-        limit: usize,
-    ) -> Result<(Vec<User>, u64)> {
-        let sorting = sorting.unwrap_or(Sorting { by: SortKey::Number, descending: false });
-        self.counted(Among::Owners, filter, Some(sorting), offset, limit).await
-    }
-
-    async fn counted(
-        &self,
-        among: Among,
         filter: &UserFilter,
         sorting: Option<Sorting>,
         offset: u64,
@@ -57,10 +35,31 @@ impl Postgres {
                 async move {
                     // One view for page and total, whatever is committed meanwhile.
                     lent.begin_view().await?;
-                    let page = page(&lent, among, &filter, sorting, offset, limit).await?;
-                    let total = total(&lent, among, &filter).await?;
+                    let page = people(&lent, organisation, &filter, sorting, offset, limit).await?;
                     lent.end("COMMIT").await?;
-                    Ok((page, total))
+                    Ok(page)
+                }
+            })
+            .await
+    }
+
+    /// See [`crate::store::Store::owners`].
+    pub async fn owners(
+        &self,
+        filter: &UserFilter,
+        sorting: Option<Sorting>,
+        offset: u64,
+        limit: usize,
+    ) -> Result<(Vec<User>, u64)> {
+        let (filter, sorting) = (filter.clone(), sorting.unwrap_or(Sorting::BY_NUMBER));
+        self.database
+            .read(move |lent| {
+                let filter = filter.clone();
+                async move {
+                    lent.begin_view().await?;
+                    let page = owners(&lent, &filter, sorting, offset, limit).await?;
+                    lent.end("COMMIT").await?;
+                    Ok(page)
                 }
             })
             .await
@@ -101,110 +100,95 @@ impl Postgres {
 const FIND_ANYWHERE: &str =
     "SELECT organisation, id FROM users WHERE email_key = $1 ORDER BY email_key, organisation";
 
-/// Whose list it is.
-#[derive(Debug, Clone, Copy)]
-enum Among {
-    Organisation(OrganisationId),
-    Owners,
-}
-
 const _: () = assert!(Role::Owner as u8 == 4);
 
-impl Among {
-    /// Selects the people. The rank is spelled out, because an index on a part of the rows is only used for a constant.
-    const fn source(self) -> &'static str {
-        match self {
-            Self::Organisation(_) => "users WHERE organisation = $1",
-            Self::Owners => "users WHERE role = 4 AND $1::uuid IS NULL",
-        }
-    }
-
-    /// Returns what stands in the statements for the organisation.
-    fn organisation(self) -> Option<uuid::Uuid> {
-        match self {
-            Self::Organisation(id) => Some(id.uuid()),
-            Self::Owners => None,
-        }
-    }
-}
-
-async fn page(
+async fn people(
     lent: &Lent,
-    among: Among,
+    organisation: OrganisationId,
     filter: &UserFilter,
     sorting: Option<Sorting>,
     offset: u64,
     limit: usize,
-) -> Result<Vec<User>, Fault> {
-    let order = sorting.map_or_else(|| own_order(filter).to_owned(), |sorting| order(among, sorting));
-    // What is passed over is not read: the documents are fetched when the page is known.
-    let sql = format!(
-        "WITH page AS MATERIALIZED (
-             SELECT id, row_number() OVER (ORDER BY {order}) AS place FROM {} AND {} ORDER BY {order} LIMIT $2 OFFSET $3
-         )
-         SELECT users.body FROM page JOIN users ON users.id = page.id ORDER BY page.place",
-        among.source(),
-        condition(filter, 4)
-    );
-    let (organisation, wanted) = (among.organisation(), Wanted::of(filter));
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    // Nobody has so many people that this leaves one out.
-    let offset = i64::try_from(offset).unwrap_or(i64::MAX);
-    let mut arguments = args![organisation, limit, offset].to_vec();
-    arguments.extend(wanted.argument());
-    lent.rows(&sql, &arguments).await?.iter().map(|row| read(row, 0)).collect()
+) -> Result<(Vec<User>, u64), Fault> {
+    let (numbers, total) = match (part_of(filter), filter) {
+        (Some(part), _) => found(lent, organisation, &part, sorting, offset, limit).await?,
+        (None, UserFilter::All) => {
+            let total = organisations::people(lent, organisation).await?;
+            let sorting = sorting.unwrap_or(Sorting::BY_NUMBER);
+            (search::everybody(lent, organisation, sorting, total, offset, limit).await?, total)
+        }
+        (None, _) if sorting.is_some() => return Err(has_own_order().into()),
+        (None, UserFilter::Id(_) | UserFilter::Username(_)) => {
+            let one = one(lent, organisation, filter).await?;
+            let page = one.filter(|_| offset == 0 && limit > 0);
+            (page.into_iter().collect(), u64::from(one.is_some()))
+        }
+        (None, _) => return Err(is_not_counted().into()),
+    };
+    Ok((by_number(lent, organisation, &numbers).await?, total))
 }
 
-async fn total(lent: &Lent, among: Among, filter: &UserFilter) -> Result<u64, Fault> {
-    if let (Among::Organisation(organisation), UserFilter::All) = (among, filter) {
-        return organisations::people(lent, organisation).await;
-    }
-    let sql = format!("SELECT count(*) FROM {} AND {}", among.source(), condition(filter, 2));
-    let (organisation, wanted) = (among.organisation(), Wanted::of(filter));
+async fn one(lent: &Lent, organisation: OrganisationId, filter: &UserFilter) -> Result<Option<i64>, Fault> {
+    let sql = format!("SELECT number FROM users WHERE organisation = $1 AND {}", condition(filter, 2));
+    let (organisation, wanted) = (organisation.uuid(), Wanted::of(filter));
     let mut arguments = vec![argument(&organisation)];
     arguments.extend(wanted.argument());
-    let total: i64 = lent.row(&sql, &arguments).await?.ok_or(Fault::Overtaken)?.try_get(0)?;
-    Ok(total.unsigned_abs())
+    let row = lent.row(&sql, &arguments).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
-/// Says that a list cannot be sorted otherwise: its index has one order, and reading all it names to make another would
-/// read their documents.
-fn has_own_order() -> Error {
-    Invalid::new("sort", "only everybody, or what a search finds, can be sorted").into()
-}
-
-const fn is_search(filter: &UserFilter) -> bool {
-    matches!(
-        filter,
-        UserFilter::All
-            | UserFilter::EmailContains(_)
-            | UserFilter::GivenNameContains(_)
-            | UserFilter::FamilyNameContains(_)
-            | UserFilter::NameContains(_)
-    )
-}
-
-const fn own_order(filter: &UserFilter) -> &'static str {
-    match filter {
-        UserFilter::UsernamePrefix(_) | UserFilter::Username(_) => "username_key",
-        UserFilter::Id(_) => "id",
-        _ => "number",
+/// Returns the numbers of a page of what a search finds, and how many it finds.
+async fn found(
+    lent: &Lent,
+    organisation: OrganisationId,
+    part: &Part,
+    sorting: Option<Sorting>,
+    offset: u64,
+    limit: usize,
+) -> Result<(Vec<i64>, u64), Fault> {
+    let found = search::search(lent, organisation, part, -1, FOUND_MOST).await?;
+    let total = found.people.len() as u64;
+    // There are more, and nobody knows who.
+    if found.next.is_some() && offset >= total {
+        return Err(too_deep(total).into());
     }
+    let Some(sorting) = sorting else { return Ok((found.page(offset, limit), total)) };
+    let numbers = match found.sorted(sorting, offset, limit) {
+        Some(numbers) => numbers,
+        None => search::wide(lent, organisation, part, sorting, offset, limit).await?,
+    };
+    Ok((numbers, total))
 }
 
-fn order(among: Among, sorting: Sorting) -> String {
-    // Who has no name comes first, or last the other way around.
+/// Reads a page of the owners, and counts them. They are few.
+async fn owners(
+    lent: &Lent,
+    filter: &UserFilter,
+    sorting: Sorting,
+    offset: u64,
+    limit: usize,
+) -> Result<(Vec<User>, u64), Fault> {
+    // Who has no name comes first, or last the other way around. Numbers are an organisation's own.
     let direction = if sorting.descending { "DESC NULLS LAST" } else { "ASC NULLS FIRST" };
-    // Numbers are an organisation's own.
-    let age = match among {
-        Among::Organisation(_) => "number",
-        Among::Owners => "place",
-    };
     let key = match sorting.by {
-        SortKey::Number => age,
+        SortKey::Number => "place",
         SortKey::Email => "email_key",
         SortKey::GivenName => "given_key",
         SortKey::FamilyName => "family_key",
     };
-    format!("{key} {direction}, {age} {direction}")
+    // The rank is spelled out, because an index on a part of the rows is only used for a constant.
+    let sql = format!(
+        "SELECT id FROM users WHERE role = 4 AND {} ORDER BY {key} {direction}, place {direction}",
+        condition(filter, 1)
+    );
+    let wanted = Wanted::of(filter);
+    let owners = lent.rows(&sql, wanted.argument().as_slice()).await?;
+    let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+    let mut people = Vec::new();
+    for row in owners.iter().skip(offset).take(limit) {
+        let body =
+            lent.row("SELECT body FROM users WHERE id = $1", args![row.try_get::<_, Uuid>(0)?]).await?;
+        people.push(read(&body.ok_or(Fault::Overtaken)?, 0)?);
+    }
+    Ok((people, owners.len() as u64))
 }

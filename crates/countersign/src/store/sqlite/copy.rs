@@ -510,7 +510,7 @@ mod tests {
         ),
     ];
     /// Derived from documents, or of no meaning elsewhere.
-    const NOT_COPIED: [&str; 3] = ["clients", "decoy", "migrations"];
+    const NOT_COPIED: [&str; 5] = ["clients", "decoy", "migrations", "name_grams", "people_blocks"];
 
     fn database() -> Connection {
         let connection = Connection::open_in_memory().unwrap();
@@ -526,7 +526,12 @@ mod tests {
     fn nothing_is_left_behind_unknowingly() {
         let connection = database();
 
-        let tables = names(&connection, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name");
+        // The index of parts of names keeps itself in tables of its own.
+        let tables = names(
+            &connection,
+            "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type IN ('table', 'virtual')
+                 AND name <> 'sqlite_schema' ORDER BY name",
+        );
 
         let mut known: Vec<&str> = COPIED.iter().map(|(table, _)| *table).chain(NOT_COPIED).collect();
         known.sort_unstable();

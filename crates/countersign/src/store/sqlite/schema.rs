@@ -1,5 +1,6 @@
 //! The migrations: forward only, numbered, checked against what was applied before.
 
+use super::search;
 use crate::{
     error::{Error, Result},
     store::migration::{self, Migration},
@@ -15,6 +16,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { name: "0002_outbox", sql: include_str!("migrations/0002_outbox.sql") },
     Migration { name: "0003_people", sql: include_str!("migrations/0003_people.sql") },
     Migration { name: "0004_anchors", sql: include_str!("migrations/0004_anchors.sql") },
+    Migration { name: "0005_lists", sql: include_str!("migrations/0005_lists.sql") },
 ];
 
 /// Brings a database to the present schema; returns the names of the migrations that took.
@@ -23,6 +25,7 @@ const MIGRATIONS: &[Migration] = &[
 /// a crash the next start goes on where this one stopped.
 pub(super) fn migrate(connection: &Connection) -> Result<Vec<&'static str>> {
     check_owner(connection)?;
+    search::define(connection)?;
     connection.execute_batch(
         "CREATE TABLE IF NOT EXISTS migrations (
              number     INTEGER PRIMARY KEY,
@@ -106,5 +109,40 @@ mod tests {
         let mut statement = connection.prepare("SELECT people FROM organisations ORDER BY id").unwrap();
         let people = statement.query_map([], |row| row.get(0)).unwrap();
         assert_eq!(people.collect::<rusqlite::Result<Vec<i64>>>().unwrap(), [0, 2]);
+    }
+
+    #[test]
+    fn the_people_of_an_older_installation_are_found_by_their_names() {
+        let connection = Connection::open_in_memory().unwrap();
+        search::define(&connection).unwrap();
+        for migration in &MIGRATIONS[..3] {
+            connection.execute_batch(migration.sql).unwrap();
+        }
+        connection
+            .execute_batch(
+                "INSERT INTO organisations (id, slug_key, version, body) VALUES (x'0a', 'a', 1, x''), (x'0b', 'b', 1, x'');
+                 INSERT INTO users (id, organisation, number, username_key, email_key, family_key, role, is_active,
+                     mfa_enabled, locked_methods, version, updated_at, body)
+                 VALUES (x'01', x'0b', 1000, 'ada', 'ada@a.example', NULL, 0, 1, 0, 0, 1, 0, x''),
+                     (x'02', x'0b', 20000, 'bob', NULL, 'adam', 0, 1, 0, 0, 1, 0, x'')",
+            )
+            .unwrap();
+
+        let lists = MIGRATIONS.iter().find(|migration| migration.name == "0005_lists").unwrap();
+        connection.execute_batch(lists.sql).unwrap();
+
+        let numbers = |sql: &str| {
+            let mut statement = connection.prepare(sql).unwrap();
+            let rows = statement.query_map([], |row| row.get(0)).unwrap();
+            rows.collect::<rusqlite::Result<Vec<i64>>>().unwrap()
+        };
+        // The letter of a name, and "ada" in hexadecimal digits.
+        let found = |word| {
+            numbers(&format!("SELECT rowid - (2 << 40) FROM name_grams WHERE name_grams MATCH '{word}'"))
+        };
+        assert_eq!(found("e616461"), [1000]);
+        assert_eq!(found("f616461"), [20000]);
+        assert_eq!(found("g616461"), [0; 0]);
+        assert_eq!(numbers("SELECT block FROM people_blocks WHERE people = 1 ORDER BY block"), [0, 1]);
     }
 }

@@ -248,13 +248,15 @@ impl Model {
 
     async fn compare_list(&self, store: &Store, filter: UserFilter, is_meant: impl Fn(&User) -> bool) {
         let listed = store.users(self.organisation.id, &filter, None, 1000).await.unwrap();
-        let counted = store.people(self.organisation.id, &filter, 0, 1000).await.unwrap();
         let mut expected: Vec<User> = self.users.values().filter(|user| is_meant(user)).cloned().collect();
         expected.sort_by_key(|user| user.number);
 
         assert_eq!(listed.items, expected, "{filter:?}");
-        let total = expected.len() as u64;
-        assert_eq!(counted, (expected, total), "{filter:?}");
+        if matches!(filter, UserFilter::All | UserFilter::NameContains(_)) {
+            let counted = store.people(self.organisation.id, &filter, 0, 1000).await.unwrap();
+            let total = expected.len() as u64;
+            assert_eq!(counted, (expected, total), "{filter:?}");
+        }
     }
 
     /// Within a chain the order is fixed; which of two chains of one commit comes first is the engine's choice.

@@ -4,7 +4,13 @@ use super::{body, caller::Admin, events, token};
 use crate::{
     app::{App, Asker},
     error::Result,
-    http::{SharedApp, caller::permit, dialects::Mounted, extract::Segments, problem::Problem},
+    http::{
+        SharedApp,
+        caller::permit,
+        dialects::{Mounted, renamed},
+        extract::Segments,
+        problem::Problem,
+    },
     service::{audit, users},
     store::{AuditFilter, AuditSpan, Numbered},
 };
@@ -92,7 +98,8 @@ async fn export(
     };
     let page = query.page_number.unwrap_or(0);
     let limit = usize::try_from(size).expect("a hundred at most");
-    let (entries, total) = audit::export(app, asker, &span, page.saturating_mul(size), limit).await?;
+    let exported = audit::export(app, asker, &span, page.saturating_mul(size), limit).await;
+    let (entries, total) = exported.map_err(|error| renamed(error, &[("offset", "pageNumber")]))?;
     let names = Names::of(app, asker, entries.iter().map(|numbered| &numbered.event)).await?;
     Ok(Exported { entries, names, total, page, size })
 }

@@ -6,6 +6,7 @@ use crate::{
     http::{
         SharedApp,
         caller::permit,
+        dialects::renamed,
         extract::{Json, Raw},
         problem::Problem,
     },
@@ -75,7 +76,9 @@ async fn search(app: &App, asker: &Asker, query: &SearchQuery, raw: &Raw) -> Res
         (UserFilter::EmailContains(part), Sorting { by: SortKey::Email, descending: false });
     let offset = query.page_number.unwrap_or(0).saturating_mul(size);
     let limit = usize::try_from(size).expect("twenty-five at most");
-    let (users, total) = users::people(app, asker, &filter, Some(sorting), offset, limit).await?;
+    let found = users::people(app, asker, &filter, Some(sorting), offset, limit).await;
+    let theirs = [("offset", "pageNumber"), ("search", "emailLike")];
+    let (users, total) = found.map_err(|error| renamed(error, &theirs))?;
     let shown = users.iter().map(|user| UserView::of(user, &asker.organisation, asker.call.now));
     Ok(Found { total_pages: total.div_ceil(size), total_elements: total, elements: shown.collect() })
 }

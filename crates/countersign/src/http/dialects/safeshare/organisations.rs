@@ -12,6 +12,7 @@ use crate::{
     http::{
         SharedApp,
         caller::Known,
+        dialects::renamed,
         extract::{Json, Parameters, Raw, Segments},
         problem::Problem,
     },
@@ -202,7 +203,8 @@ pub(super) async fn members(
     // One person is sorted as they are.
     let sorting = listing.sorting()?.filter(|_| !matches!(filter, UserFilter::Id(_)));
     let (offset, limit) = (listing.offset()?, listing.limit()?);
-    let found = users::people(&app, &asker, &filter, sorting, offset, limit).await?;
+    let found = users::people(&app, &asker, &filter, sorting, offset, limit).await;
+    let found = found.map_err(|error| renamed(error, &[("search", "searchText")]))?;
     Ok(Json::ok(people::page(&app, found, offset).await?))
 }
 
