@@ -5,7 +5,7 @@
 
 use crate::{
     client::{Connection, json_request},
-    estate::{self, Person, text},
+    estate::{self, Share},
     server::{Installation, Server},
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -15,6 +15,7 @@ use serde_json::json;
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use tokio::process::Command;
 
@@ -113,7 +114,8 @@ fn write(file: &Path, counted: Instructions) -> Result<()> {
 
 async fn count(installation: &Installation, profiles: &Path) -> Result<Instructions> {
     let (server, _) = installation.start().await?;
-    let (mut people, _) = estate::load(server.address, &installation.credentials, 0..PEOPLE, CROWD).await?;
+    let (people, _) = estate::load(server.address, &installation.credentials, 0..PEOPLE, CROWD).await?;
+    let people = Arc::new(people);
     server.stop().await?;
 
     let output = profiles.join("callgrind.out");
@@ -122,16 +124,11 @@ async fn count(installation: &Installation, profiles: &Path) -> Result<Instructi
     monitor(&server, "instrumentation on").await?;
     let mut counted = Vec::new();
     for (connections, each) in [(1, ALONE), (CROWD, CROWDED)] {
-        let lanes = people.len() / connections;
-        let mut lanes: Vec<Vec<Person>> =
-            (1..connections).map(|_| people.split_off(people.len() - lanes)).collect();
-        lanes.push(std::mem::take(&mut people));
-        let mut lanes = connect(&server, lanes).await?;
-        lanes = verify(lanes, &authorization, WARM_UP).await?;
+        let shares = Share::deal(&people, people.len(), connections);
+        let lanes = verify(connect(&server, shares).await?, &authorization, WARM_UP).await?;
         monitor(&server, "zero").await?;
-        lanes = verify(lanes, &authorization, each).await?;
+        verify(lanes, &authorization, each).await?;
         monitor(&server, "dump").await?;
-        people = lanes.into_iter().flat_map(|(_, people)| people).collect();
         let dump = PathBuf::from(format!("{}.{}", output.display(), counted.len() + 1));
         counted.push(total(&dump)? / (connections * each) as u64);
     }
@@ -165,37 +162,35 @@ fn total_of(dump: &str) -> Option<u64> {
     dump.lines().rev().find_map(|line| line.strip_prefix("totals:")?.trim().parse().ok())
 }
 
-async fn connect(server: &Server, lanes: Vec<Vec<Person>>) -> Result<Vec<(Connection, Vec<Person>)>> {
+async fn connect(server: &Server, shares: Vec<Share>) -> Result<Vec<(Connection, Share)>> {
     let mut connected = Vec::new();
-    for people in lanes {
-        connected.push((Connection::open(server.address).await?, people));
+    for share in shares {
+        connected.push((Connection::open(server.address).await?, share));
     }
     Ok(connected)
 }
 
 /// Verifies `each` times on each connection, the people of a connection in turn.
 async fn verify(
-    lanes: Vec<(Connection, Vec<Person>)>,
+    lanes: Vec<(Connection, Share)>,
     authorization: &str,
     each: usize,
-) -> Result<Vec<(Connection, Vec<Person>)>> {
+) -> Result<Vec<(Connection, Share)>> {
     let tasks: Vec<_> = lanes
         .into_iter()
-        .map(|(mut connection, mut people)| {
+        .map(|(mut connection, mut share)| {
             let authorization = authorization.to_owned();
             tokio::spawn(async move {
-                for turn in 0..each {
-                    let place = turn % people.len();
-                    let person = &mut people[place];
-                    let code = person.code(person.counter);
-                    person.counter += 1;
+                for _ in 0..each {
+                    let person = share.next();
+                    let code = share.estate.next_code(person);
                     let code = std::str::from_utf8(&code)?;
-                    let body = json!({ "user": text(&person.id), "code": code });
+                    let body = json!({ "user": share.estate.id(person).to_string(), "code": code });
                     let request = json_request("POST", "/v1/verify", &authorization, &body);
                     let answer = connection.json(&request, 200).await?;
                     ensure!(answer["result"] == "accepted", "verify: {answer}");
                 }
-                Ok((connection, people))
+                Ok((connection, share))
             })
         })
         .collect();

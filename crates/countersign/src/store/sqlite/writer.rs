@@ -210,7 +210,7 @@ pub(super) struct Batch<'c> {
     transaction: Transaction<'c>,
     newest_row: Cell<i64>,
     changed: RefCell<Changed>,
-    recent: &'c RefCell<Recent>,
+    recent: &'c RefCell<Recent<Held>>,
 }
 
 /// What a batch changes in memory once it is durable.
@@ -229,7 +229,7 @@ impl Deref for Batch<'_> {
 }
 
 impl<'c> Batch<'c> {
-    fn begin(connection: &'c Connection, recent: &'c RefCell<Recent>) -> rusqlite::Result<Self> {
+    fn begin(connection: &'c Connection, recent: &'c RefCell<Recent<Held>>) -> rusqlite::Result<Self> {
         let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
         let newest_row = transaction
             .prepare_cached("SELECT coalesce(max(row), 0) FROM audit")?
@@ -294,7 +294,7 @@ impl<'c> Batch<'c> {
         self.transaction.commit()?;
         let Changed { effects, people } = self.changed.into_inner();
         let mut recent = self.recent.borrow_mut();
-        people.into_values().for_each(|held| recent.keep(held));
+        people.into_iter().for_each(|(id, held)| recent.keep(id, held));
         Ok(effects)
     }
 }
@@ -317,7 +317,7 @@ struct Thread {
     room: Arc<Semaphore>,
     counters: Arc<Counters>,
     memory: Arc<Memory>,
-    recent: RefCell<Recent>,
+    recent: RefCell<Recent<Held>>,
     closing: Option<oneshot::Sender<()>>,
 }
 
@@ -439,7 +439,11 @@ impl Thread {
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use super::*;
-    use crate::store::sqlite::{connection, schema};
+    use crate::store::{
+        scratch::{self, ORGANISATION, PERSON},
+        sqlite::{connection, organisations, schema, users},
+    };
+    use countersign_core::{Handle, Timestamp, User, Verdict};
     use std::sync::{
         atomic::AtomicBool,
         mpsc::{self, Sender},
@@ -549,7 +553,7 @@ mod tests {
         let token = Uuid::from_u128(1);
         let revoke = move |batch: &Batch<'_>| {
             decoy(batch)?;
-            batch.after_commit(Effect::Revoked(token, countersign_core::Timestamp::from_millis(0)));
+            batch.after_commit(Effect::Revoked(token, Timestamp::from_millis(0)));
             Ok(())
         };
         let hold = bench.hold().await;
@@ -568,6 +572,59 @@ mod tests {
         bench.writer.commit(revoke).await.unwrap();
         assert_eq!(bench.decoys().await, 1);
         assert!(bench.memory.is_revoked(token));
+    }
+
+    /// Admits the scratch person; returns a change that tries their code.
+    async fn admit(
+        bench: &Bench,
+    ) -> impl FnMut(&Batch<'_>) -> Result<Verdict> + Clone + Send + 'static + use<> {
+        let now = Timestamp::from_seconds(1_800_000_000);
+        let create = move |batch: &Batch<'_>| {
+            organisations::insert(batch, scratch::organisation(now)?)?;
+            users::create(batch, ORGANISATION, &mut |organisation| scratch::admit(organisation, now)).map(drop)
+        };
+        bench.writer.commit(create).await.unwrap();
+        let attempt = scratch::attempt(now).unwrap();
+        move |batch| {
+            let mut verify = |user: &mut User| scratch::verify(user, &attempt, now);
+            users::change(batch, ORGANISATION, &Handle::Id(PERSON), &mut verify)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_failed_commit_decided_is_forgotten() {
+        let bench = Bench::start();
+        let verify = admit(&bench).await;
+
+        bench.commits_fail.store(true, Relaxed);
+        bench.writer.commit(verify.clone()).await.unwrap_err();
+        bench.commits_fail.store(false, Relaxed);
+
+        // Were it remembered, the code would be used up.
+        assert!(bench.writer.commit(verify.clone()).await.unwrap().is_accepted());
+        assert_eq!(bench.writer.commit(verify).await.unwrap(), Verdict::Replayed);
+    }
+
+    #[tokio::test]
+    async fn what_a_spoilt_batch_decided_is_forgotten_and_decided_again() {
+        let bench = Bench::start();
+        let verify = admit(&bench).await;
+        let spoil = |batch: &Batch<'_>| {
+            decoy(batch)?;
+            Err::<(), _>(Error::Internal("after a write".into()))
+        };
+        let hold = bench.hold().await;
+        let first = bench.queue(verify.clone());
+        bench.waiting(1).await;
+        let spoilt = bench.queue(spoil);
+        bench.waiting(2).await;
+        let second = bench.queue(verify);
+        bench.waiting(3).await;
+        drop(hold);
+
+        assert!(first.await.unwrap().unwrap().is_accepted());
+        spoilt.await.unwrap().unwrap_err();
+        assert_eq!(second.await.unwrap().unwrap(), Verdict::Replayed);
     }
 
     #[tokio::test]
@@ -604,7 +661,7 @@ mod tests {
                 batch.rehearse(|| {
                     decoy(batch)?;
                     batch.set_newest_row(7);
-                    batch.after_commit(Effect::Revoked(token, countersign_core::Timestamp::from_millis(0)));
+                    batch.after_commit(Effect::Revoked(token, Timestamp::from_millis(0)));
                     Ok(())
                 })?;
                 Ok(batch.newest_row())
