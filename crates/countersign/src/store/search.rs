@@ -292,6 +292,7 @@ pub(super) fn is_not_counted() -> Error {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

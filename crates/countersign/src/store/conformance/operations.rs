@@ -19,7 +19,7 @@ use countersign_core::{
     client::{NewClient, StoredSecret},
     event::{ChainHead, Event, Subject},
     keyring::{KeyId, TAG_BYTES, Tag},
-    profile::{DisplayName, Email, Username, matching_key},
+    profile::{DisplayName, Email, matching_key},
     role::Roles,
     user::{NewUser, Status, UserPatch},
 };
@@ -486,52 +486,44 @@ pub(super) async fn a_searched_list_is_sorted_as_asked(engine: impl Engine) {
     );
 }
 
-/// More people than a search looks at one by one: who is found beyond them is found by the parts of their names.
-pub(super) async fn many_people_are_searched_as_if_one_by_one(engine: impl Engine) {
+/// Describes people with names of few syllables, so that many have a part in common.
+fn alike(number: usize, rng: &mut StdRng) -> NewUser {
     const SYLLABLES: [&str; 8] = ["an", "na", "ö", "ki", "an", "zz", "字", "o'"];
+    // Those with the rare parts stand at the end.
+    let most = if number < 600 { 2 } else { 4 };
+    let mut name = || -> String {
+        (0..rng.random_range(1..=most)).map(|_| SYLLABLES[rng.random_range(0..SYLLABLES.len())]).collect()
+    };
+    let (given, family) = (name(), name());
+    NewUser {
+        given_name: (!number.is_multiple_of(5)).then(|| DisplayName::parse("name", &given).unwrap()),
+        family_name: (!number.is_multiple_of(4)).then(|| DisplayName::parse("name", &family).unwrap()),
+        ..with_email(&format!("user-{number}"), &format!("{number}.x@{}.example", number % 7))
+    }
+}
+
+/// More people than a search looks at one by one: whoever stands behind them is found by the parts of their names.
+pub(super) async fn many_people_are_searched_as_if_one_by_one(engine: impl Engine) {
     let (store, acme) = acme(&engine).await;
     let other = organisation(&store, "other").await;
     let mut rng = StdRng::seed_from_u64(41);
-    let mut word = |most: usize| -> String {
-        (0..rng.random_range(1..=most)).map(|_| SYLLABLES[rng.random_range(0..SYLLABLES.len())]).collect()
-    };
     let mut everybody = Vec::new();
-    for number in 0..700 {
-        let at = if number % 3 == 0 { acme } else { other };
-        // The rare ones stand at the end.
-        let (given, family) = if number < 640 { (word(2), word(3)) } else { (word(3), word(4)) };
-        let new = NewUser {
-            email: Some(Email::parse("email", &format!("{number}.x@{}.example", number % 7)).unwrap()),
-            given_name: (number % 5 != 0).then(|| DisplayName::parse("name", &given).unwrap()),
-            family_name: (number % 4 != 0).then(|| DisplayName::parse("name", &family).unwrap()),
-            ..named(&format!("user-{number}"))
-        };
-        let user = create(&store, at, new.clone()).await.unwrap();
-        if at == acme {
-            create(
-                &store,
-                other,
-                NewUser {
-                    username: Username::parse("username", &format!("twin-{number}")).unwrap(),
-                    email: None,
-                    ..new
-                },
-            )
-            .await
-            .unwrap();
+    for number in 0..660 {
+        let new = alike(number, &mut rng);
+        if number.is_multiple_of(16) {
+            create(&store, other, new.clone()).await.unwrap();
         }
-        everybody.push(user);
-    }
-    // Some go, and some get other names.
-    for (place, user) in everybody.iter_mut().enumerate().filter(|(place, _)| place % 11 == 0) {
-        let organisation = user.organisation;
-        if place % 2 == 0 {
-            remove(&store, organisation, user.id).await.unwrap();
-            user.organisation = OrganisationId::from_uuid(Uuid::nil());
-        } else {
-            rename(&store, organisation, user.username.as_str(), "Renate", "Ranke").await;
-            *user = store.user(organisation, user.id).await.unwrap().unwrap();
+        let user = create(&store, acme, new).await.unwrap();
+        // Some go, and some get other names.
+        match number % 22 {
+            0 => {
+                remove(&store, acme, user.id).await.unwrap();
+                continue;
+            }
+            11 => rename(&store, acme, user.username.as_str(), "Renate", "Ranke").await,
+            _ => {}
         }
+        everybody.push(store.user(acme, user.id).await.unwrap().unwrap());
     }
 
     for part in ["an", "z", "zzö", "字", "o'o'", "renate", "6.x@3", "example", "%"] {
@@ -541,50 +533,33 @@ pub(super) async fn many_people_are_searched_as_if_one_by_one(engine: impl Engin
             UserFilter::FamilyNameContains,
             UserFilter::NameContains,
         ] {
-            let filter = filter(part.to_owned());
-            for organisation in [acme, other] {
-                let mut expected: Vec<_> = everybody
-                    .iter()
-                    .filter(|user| user.organisation == organisation && has(user, &filter))
-                    .collect();
-                let listed = searched(&store, organisation, &filter).await;
-                let own = |name: &String| !name.starts_with("twin-");
-                let name = |user: &&User| user.username.to_string();
-                assert_eq!(
-                    listed.iter().cloned().filter(own).collect::<Vec<_>>(),
-                    expected.iter().map(name).collect::<Vec<_>>(),
-                    "{filter:?}"
-                );
-                assert_eq!(
-                    page(&store, organisation, &filter, 0, 2000).await,
-                    (listed.clone(), listed.len() as u64)
-                );
-                let second = listed.iter().skip(7).take(9).cloned().collect::<Vec<_>>();
-                assert_eq!(page(&store, organisation, &filter, 7, 9).await.0, second, "{filter:?}");
-                if organisation == acme {
-                    expected
-                        .sort_by_key(|user| (user.family_name.as_ref().map(DisplayName::key), user.number));
-                    expected.reverse();
-                    let sorting = Sorting { by: SortKey::FamilyName, descending: true };
-                    let sorted = sorted(&store, acme, &filter, sorting, 3, 5).await.0;
-                    assert_eq!(
-                        sorted,
-                        expected.iter().skip(3).take(5).map(name).collect::<Vec<_>>(),
-                        "{filter:?}"
-                    );
-                }
-            }
+            compare_search(&store, acme, &everybody, &filter(part.to_owned())).await;
         }
     }
-    let here: Vec<_> = everybody.iter().filter(|user| user.organisation == acme).collect();
-    for offset in [0, 1, 100, here.len() - 5, here.len()] {
+    for offset in [0, 1, 100, everybody.len() - 5, everybody.len()] {
         let expected: Vec<_> =
-            here.iter().skip(offset).take(4).map(|user| user.username.to_string()).collect();
-        assert_eq!(
-            page(&store, acme, &UserFilter::All, offset as u64, 4).await,
-            (expected, here.len() as u64)
-        );
+            everybody.iter().skip(offset).take(4).map(|user| user.username.to_string()).collect();
+        let found = page(&store, acme, &UserFilter::All, offset as u64, 4).await;
+        assert_eq!(found, (expected, everybody.len() as u64));
     }
+}
+
+/// Compares what a search finds, in each way it can be asked for, with those of all people who are to be found.
+async fn compare_search(store: &Store, acme: OrganisationId, everybody: &[User], filter: &UserFilter) {
+    let mut expected: Vec<_> = everybody.iter().filter(|user| has(user, filter)).collect();
+    let total = expected.len() as u64;
+    let names = |people: &[&User], offset, limit| -> Vec<String> {
+        people.iter().skip(offset).take(limit).map(|user| user.username.to_string()).collect()
+    };
+
+    assert_eq!(searched(store, acme, filter).await, names(&expected, 0, 1000), "{filter:?}");
+    assert_eq!(page(store, acme, filter, 0, 1000).await, (names(&expected, 0, 1000), total), "{filter:?}");
+    assert_eq!(page(store, acme, filter, 7, 9).await.0, names(&expected, 7, 9), "{filter:?}");
+    expected.sort_by_key(|user| (user.family_name.as_ref().map(DisplayName::key), user.number));
+    expected.reverse();
+    let sorting = Sorting { by: SortKey::FamilyName, descending: true };
+    let found = sorted(store, acme, filter, sorting, 3, 5).await;
+    assert_eq!(found, (names(&expected, 3, 5), total), "{filter:?}");
 }
 
 /// Reads a search to its end. Its pages may be short.
