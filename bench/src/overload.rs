@@ -198,6 +198,8 @@ impl Overload<'_> {
         mood: Mood,
         guess: f64,
     ) -> Result<Slice> {
+        // Before connecting: a server does not wait long for the first request of a connection.
+        Target::embedded(server).settle().await?;
         let authorization = self.installation.credentials.bearer(server.address).await?;
         let shares = Share::deal(&self.estate, self.estate.len(), connections);
         let mut works: Vec<AnyWork> = shares.into_iter().map(Accepted::work).collect();
@@ -205,7 +207,6 @@ impl Overload<'_> {
         let lanes = connect(&[server.address], works).await?;
         let count = (guess * 1.5 * self.length.as_secs_f64() / connections as f64) as usize;
         let lanes = drive::prepare(lanes, count).await?;
-        Target::embedded(server).settle().await?;
         let (mut slice, _) = slice(lanes, pace, mood, self.length).await?;
         self.unexpected.append(std::mem::take(&mut slice.unexpected));
         Ok(slice)
