@@ -581,7 +581,8 @@ mod tests {
         let now = Timestamp::from_seconds(1_800_000_000);
         let create = move |batch: &Batch<'_>| {
             organisations::insert(batch, scratch::organisation(now)?)?;
-            users::create(batch, ORGANISATION, &mut |organisation| scratch::admit(organisation, now)).map(drop)
+            users::create(batch, ORGANISATION, &mut |organisation| scratch::admit(organisation, now))
+                .map(drop)
         };
         bench.writer.commit(create).await.unwrap();
         let attempt = scratch::attempt(now).unwrap();
