@@ -459,11 +459,15 @@ async fn what_was_tampered_with_is_not_pruned() {
         let connection = Connection::open(estate.app.directory().join("countersign.db")).unwrap();
         assert_eq!(connection.execute(spoil, []).unwrap(), 1);
         let before = estate.rows().await;
+        let of_carol = "SELECT min(audit.row) FROM audit JOIN users ON users.id = audit.subject WHERE username_key = 'carol'";
+        let carol: i64 = connection.query_row(of_carol, [], |row| row.get(0)).unwrap();
 
         let refused = estate.prune().await.unwrap_err().to_string();
 
         assert!(refused.contains("countersign audit verify says more"), "{refused}");
-        assert_eq!(estate.rows().await, before);
+        // What an earlier checkpoint covers, and still holds, may be gone.
+        let left = estate.rows().await;
+        assert!(before.ends_with(&left) && left.contains(&carol), "{spoil}");
         assert!(!findings(&estate.app.app, &[]).await.is_empty());
     }
 }
