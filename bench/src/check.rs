@@ -29,8 +29,8 @@ const CROWDED: usize = 50;
 const ALONE: usize = 500;
 /// Verifications before those that count: caches fill, and what is prepared once is prepared.
 const WARM_UP: usize = 3;
-/// How much more than recorded is too much.
-const TOLERANCE: f64 = 0.10;
+/// How much more than recorded is too much, in percent.
+const TOLERANCE: u64 = 10;
 
 /// Where the record is, and whether it is to be written anew.
 #[derive(Args)]
@@ -67,8 +67,9 @@ impl Instructions {
     fn excess(&self, before: &Self) -> Option<String> {
         let figures = [("alone", self.alone, before.alone), ("crowded", self.crowded, before.crowded)];
         let grown = figures.into_iter().filter_map(|(name, now, before)| {
-            let growth = now as f64 / before as f64 - 1.0;
-            (growth > TOLERANCE).then(|| format!("{name}: {now}, {:.1} % more than {before}", growth * 100.0))
+            let growth = (now as f64 / before as f64 - 1.0) * 100.0;
+            let is_too_much = now * 100 > before * (100 + TOLERANCE);
+            is_too_much.then(|| format!("{name}: {now}, {growth:.1} % more than {before}"))
         });
         grown.reduce(|all, one| format!("{all}; {one}"))
     }

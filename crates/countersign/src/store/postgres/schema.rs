@@ -52,6 +52,10 @@ pub(super) async fn is_current(lent: &Lent) -> Result<bool, Fault> {
     Ok(check_applied(lent).await? == MIGRATIONS.len())
 }
 
+/// What is said to whoever makes a table that somebody else is making, `IF NOT EXISTS` or not.
+const MET: [SqlState; 3] =
+    [SqlState::UNIQUE_VIOLATION, SqlState::DUPLICATE_TABLE, SqlState::DUPLICATE_OBJECT];
+
 async fn make_table(lent: &Lent) -> Result<(), Fault> {
     let made = lent
         .batch_execute(
@@ -65,8 +69,8 @@ async fn make_table(lent: &Lent) -> Result<(), Fault> {
         )
         .await;
     match made {
-        // Two who make it at the same time meet in the catalogue.
-        Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => Err(Fault::Overtaken),
+        // Two who make it at the same time meet in the catalogue: before it looks for the name, or after.
+        Err(error) if error.code().is_some_and(|code| MET.contains(code)) => Err(Fault::Overtaken),
         Err(error) => Err(error.into()),
         Ok(()) => Ok(()),
     }
