@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use countersign_core::factor::otp::{Algorithm, Generator, OtpSecret};
 use serde_json::{Value, json};
 use std::{
+    io::{Read, Write},
     net::SocketAddr,
     ops::Range,
     sync::{
@@ -56,6 +57,31 @@ impl Estate {
         self.counters.extend(other.counters);
         self.failures.extend(other.failures);
         Ok(())
+    }
+
+    /// Writes everybody, each as the id, the counter and the failures.
+    pub(crate) fn write(&self, to: &mut impl Write) -> Result<()> {
+        for ((id, counter), failures) in self.ids.iter().zip(&self.counters).zip(&self.failures) {
+            to.write_all(id.as_bytes())?;
+            to.write_all(&counter.load(Relaxed).to_le_bytes())?;
+            to.write_all(&[failures.load(Relaxed)])?;
+        }
+        Ok(())
+    }
+
+    /// Reads as many people as were written, the first of whom has the number 0.
+    pub(crate) fn read(from: &mut impl Read, count: u64) -> Result<Self> {
+        let mut estate = Self::new(0, Vec::new());
+        for _ in 0..count {
+            let (mut id, mut counter, mut failures) = ([0; 16], [0; 4], [0; 1]);
+            from.read_exact(&mut id)?;
+            from.read_exact(&mut counter)?;
+            from.read_exact(&mut failures)?;
+            estate.ids.push(Uuid::from_bytes(id));
+            estate.counters.push(AtomicU32::new(u32::from_le_bytes(counter)));
+            estate.failures.push(AtomicU8::new(failures[0]));
+        }
+        Ok(estate)
     }
 
     /// Returns how many there are.

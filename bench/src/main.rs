@@ -14,6 +14,7 @@ mod drive;
 mod estate;
 mod figures;
 mod inside;
+mod kept;
 mod lists;
 mod machine;
 mod measured;

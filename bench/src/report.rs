@@ -83,7 +83,7 @@ pub(crate) struct Loading {
 }
 
 /// People who were made, and how fast.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Made {
     pub(crate) people: u64,

@@ -5,6 +5,7 @@ use crate::{
     estate::{self, Estate},
     figures::{self, Found},
     inside,
+    kept::{Kept, Making},
     lists::lists,
     machine::Machine,
     measured::{Bench, Target},
@@ -49,6 +50,9 @@ pub(crate) struct Options {
     /// Where the temporary data directory is made, and that of PostgreSQL; the disk that is measured.
     #[arg(long, default_value = ".")]
     dir: PathBuf,
+    /// Keeps the people in a folder, and takes those who are there instead of making them; on the embedded store only.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "dir")]
+    keep: Option<PathBuf>,
     /// Writes everything as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -96,13 +100,16 @@ pub(crate) async fn run(options: &Options, threads: usize) -> Result<()> {
         "--operations is for --store sqlite"
     );
     ensure!(!options.pooled || options.store == Store::Postgres, "--pooled is for --store postgres");
-    let room = tempfile::Builder::new().prefix("countersign-bench-").tempdir_in(&options.dir)?;
+    ensure!(options.keep.is_none() || is_embedded, "--keep is for --store sqlite");
+    let temporary = tempfile::Builder::new().prefix("countersign-bench-").tempdir_in(&options.dir)?;
+    let kept = options.keep.as_deref().map(Kept::in_folder).transpose()?;
+    let room = options.keep.as_deref().unwrap_or(temporary.path());
     let postgres = match options.store {
         Store::Sqlite => None,
         Store::Postgres => Some(Postgres::start(&options.postgres, &options.dir, options.pooled).await?),
     };
 
-    let measured = measure(options, threads, room.path(), postgres.as_ref()).await;
+    let measured = measure(options, threads, room, kept.as_ref(), postgres.as_ref()).await;
     if let Some(postgres) = postgres {
         postgres.stop().await?;
     }
@@ -125,21 +132,27 @@ async fn measure(
     options: &Options,
     threads: usize,
     room: &Path,
+    kept: Option<&Kept>,
     postgres: Option<&Postgres>,
 ) -> Result<(Report, Unexpected)> {
     let machine = Machine::describe(room)?;
+    let is_again = kept.is_some_and(|kept| !kept.is_new());
     let installation = match postgres {
         None => {
             let sends = Operation::asked(&options.operations).contains(&Operation::Challenge);
             let environment = if sends { operations::environment(&room.canonicalize()?) } else { Vec::new() };
-            Installation::init(&options.server, room).await?.with_environment(environment)
+            let installation = match is_again {
+                true => Installation::made_in(&options.server, room)?,
+                false => Installation::init(&options.server, room).await?,
+            };
+            installation.with_environment(environment)
         }
         Some(postgres) => {
             let (url, is_prepared) = (postgres.url(), postgres.is_prepared());
             Installation::init_on(&options.server, room, url, is_prepared).await?
         }
     };
-    let run = Run { options, threads, room, machine, installation: &installation, postgres };
+    let run = Run { options, threads, room, kept, is_again, machine, installation: &installation, postgres };
     run.all().await.with_context(|| installation.log_tail())
 }
 
@@ -148,6 +161,9 @@ struct Run<'a> {
     options: &'a Options,
     threads: usize,
     room: &'a Path,
+    kept: Option<&'a Kept>,
+    /// The people were made by a run before.
+    is_again: bool,
     machine: Machine,
     installation: &'a Installation,
     postgres: Option<&'a Postgres>,
@@ -156,24 +172,24 @@ struct Run<'a> {
 impl Run<'_> {
     async fn all(self) -> Result<(Report, Unexpected)> {
         let Self { options, installation, postgres, .. } = self;
-        eprintln!("starting the server {STARTS} times");
-        let (server, start_empty) = start_often(installation).await?;
-        server.settle().await?;
-        let idle_empty = server.memory()?.now;
-
-        let loaded = self.load(server).await?;
+        let Loaded { making, estate, server } = match self.kept {
+            Some(kept) if self.is_again => {
+                let (making, estate) = kept.take(options.users)?;
+                Loaded { making, estate, server: None }
+            }
+            _ => self.make().await?,
+        };
         let mut bench = Bench {
             installation,
             cores: self.machine.cores,
             threads: self.threads,
             length: Duration::from_secs(options.seconds),
             rounds: options.runs,
-            estate: Arc::new(loaded.estate),
+            estate: Arc::new(estate),
             unexpected: Unexpected::default(),
         };
-        let (data_bytes, mut beside) = match (postgres, loaded.server) {
+        let mut beside = match (postgres, server) {
             (Some(postgres), Some(server)) => {
-                let data_bytes = postgres.data_bytes().await?;
                 // Documents and events then have the size they have from here on, which pgbench takes over.
                 bench
                     .warm_up(Target { servers: std::slice::from_ref(&server), postgres: Some(postgres) })
@@ -182,9 +198,9 @@ impl Run<'_> {
                 eprintln!("copying the database for pgbench");
                 let pgbench = Pgbench::prepare(postgres, self.room).await?;
                 postgres.season().await?;
-                (data_bytes, Some((postgres, pgbench)))
+                Some((postgres, pgbench))
             }
-            _ => (installation.data_bytes()?, None),
+            _ => None,
         };
 
         eprintln!("starting the server {STARTS} times, with the people in it");
@@ -216,7 +232,12 @@ impl Run<'_> {
         let operations = bench.operations(&server, &others, &options.connections()).await?;
         let after_load = server.memory()?.now;
         server.stop().await?;
+        let audit = audit(installation).await?;
+        if let Some(kept) = self.kept {
+            kept.put(&making, &bench.estate)?;
+        }
 
+        let Making { users, start_empty, idle_empty, peak, through_api, inside, data_bytes } = making;
         let report = Report {
             settings: self.settings(),
             postgres: match &beside {
@@ -225,45 +246,57 @@ impl Run<'_> {
             },
             machine: self.machine,
             start: Starts { empty_ms: start_empty, loaded_ms: start_loaded, cold_ms: start_cold },
-            memory: Memory { idle_empty, idle_loaded, peak_loading: loaded.peak, after_load },
+            memory: Memory { idle_empty, idle_loaded, peak_loading: peak, after_load },
             loading: Loading {
-                seconds: loaded.through_api.seconds,
-                people_per_second: loaded.through_api.people_per_second,
-                inside: loaded.inside,
-                bytes_per_person: data_bytes / options.users,
+                seconds: through_api.seconds,
+                people_per_second: through_api.people_per_second,
+                inside,
+                bytes_per_person: data_bytes / users,
                 data_bytes,
             },
             lists,
             verification,
             operations,
-            audit: audit(installation).await?,
+            audit,
             unexpected_answers: bench.unexpected.count,
         };
         Ok((report, bench.unexpected))
     }
 
     /// Makes the people: through the API, and where there are many and nobody else writes, the rest without HTTP.
-    async fn load(&self, server: Server) -> Result<Loaded> {
+    async fn make(&self) -> Result<Loaded> {
         let (users, credentials) = (self.options.users, &self.installation.credentials);
+        eprintln!("starting the server {STARTS} times");
+        let (server, start_empty) = start_often(self.installation).await?;
+        server.settle().await?;
+        let idle_empty = server.memory()?.now;
+
         let first = if self.postgres.is_some() { users } else { users.min(THROUGH_API) };
         eprintln!("loading {first} people");
         let (mut estate, took) = estate::load(server.address, credentials, 0..first, LOADERS).await?;
-        let (through_api, peak) = (Made::of(first, took), server.memory()?.peak);
-        if self.postgres.is_some() {
-            return Ok(Loaded { estate, through_api, inside: None, peak, server: Some(server) });
+        let mut making = Making {
+            users,
+            start_empty,
+            idle_empty,
+            peak: server.memory()?.peak,
+            through_api: Made::of(first, took),
+            inside: None,
+            data_bytes: 0,
+        };
+        if let Some(postgres) = self.postgres {
+            making.data_bytes = postgres.data_bytes().await?;
+            return Ok(Loaded { making, estate, server: Some(server) });
         }
         server.stop().await?;
-        let inside = match users - first {
-            0 => None,
-            rest => {
-                eprintln!("loading {rest} people more, without HTTP");
-                let (others, took) =
-                    inside::load(self.installation.data(), credentials, first..users).await?;
-                estate.append(others)?;
-                Some(Made::of(rest, took))
-            }
-        };
-        Ok(Loaded { estate, through_api, inside, peak, server: None })
+        if users > first {
+            eprintln!("loading {} people more, without HTTP", users - first);
+            let data = self.installation.data();
+            let (others, took) = inside::load(data, credentials, first..users).await?;
+            estate.append(others)?;
+            making.inside = Some(Made::of(users - first, took));
+        }
+        making.data_bytes = self.installation.data_bytes()?;
+        Ok(Loaded { making, estate, server: None })
     }
 
     fn settings(&self) -> Settings {
@@ -277,13 +310,10 @@ impl Run<'_> {
     }
 }
 
-/// The people who were made, and how.
+/// The people.
 struct Loaded {
+    making: Making,
     estate: Estate,
-    through_api: Made,
-    inside: Option<Made>,
-    /// The server's resident memory, at most, meanwhile.
-    peak: f64,
     /// Where the people are elsewhere, it runs still.
     server: Option<Server>,
 }

@@ -34,6 +34,11 @@ const ENVIRONMENT: [(&str, &str); 5] = [
     ("COUNTERSIGN__SERVER__BASELINE", "true"),
 ];
 
+/// The data directory, in its room.
+pub(crate) const DATA: &str = "data";
+/// What `init` printed, beside it.
+const INIT: &str = "init.json";
+
 /// A binary and a data directory of its own.
 #[derive(Clone)]
 pub(crate) struct Installation {
@@ -48,6 +53,12 @@ impl Installation {
     /// Makes a data directory below `room`.
     pub(crate) async fn init(binary: &Path, room: &Path) -> Result<Self> {
         Self::init_in(binary, room, Vec::new()).await
+    }
+
+    /// Takes the installation that was made below `room` before.
+    pub(crate) fn made_in(binary: &Path, room: &Path) -> Result<Self> {
+        let credentials = Credentials::from_file(&room.join(INIT))?;
+        Ok(Self::of(binary, room, Vec::new(), credentials))
     }
 
     /// Makes an installation whose people are in the PostgreSQL with a URL, and a data directory below `room` for the rest.
@@ -68,19 +79,24 @@ impl Installation {
     }
 
     async fn init_in(binary: &Path, room: &Path, environment: Vec<(String, String)>) -> Result<Self> {
-        let data = room.join("data");
+        let data = room.join(DATA);
         let output = command(binary, &["init", "--json"], &data, &environment)
             .output()
             .await
             .with_context(|| format!("run {} init", binary.display()))?;
         ensure!(output.status.success(), "init: {}", String::from_utf8_lossy(&output.stderr).trim_end());
-        Ok(Self {
+        fs::write(room.join(INIT), &output.stdout)?;
+        Ok(Self::of(binary, room, environment, Credentials::from_init(&output.stdout)?))
+    }
+
+    fn of(binary: &Path, room: &Path, environment: Vec<(String, String)>, credentials: Credentials) -> Self {
+        Self {
             binary: binary.to_owned(),
+            data: room.join(DATA),
             log: room.join("server.log"),
-            credentials: Credentials::from_init(&output.stdout)?,
             environment,
-            data,
-        })
+            credentials,
+        }
     }
 
     /// Returns the same installation as a second machine has it: a data directory of its own, and the same master key.
