@@ -77,6 +77,10 @@ pub async fn layer(State(web): State<Web>, mut request: Request, next: Next) -> 
         Ok(()) if !web.app.is_on_time() && !is_for_operators(request.uri().path()) => {
             off_time().into_response()
         }
+        // Whoever cannot be served is refused before anything is spent on them: their path, their token, what they sent.
+        Ok(()) if !request.method().is_safe() && web.app.store.is_full() => {
+            Problem::from(Error::Busy).into_response()
+        }
         Ok(()) => {
             request.extensions_mut().insert(info.clone());
             undisturbed(next.run(request)).await

@@ -678,6 +678,12 @@ impl Store {
         engine!(self, engine => engine.clock_skew_millis())
     }
 
+    /// Tells whether a change would be refused now with [`Error::Busy`], because as many wait as may. Where that is known only
+    /// person by person, it is not known here.
+    pub fn is_full(&self) -> bool {
+        engine!(self, engine => engine.is_full())
+    }
+
     /// Returns what the metrics show of the store.
     pub fn gauges(&self) -> Gauges {
         engine!(self, engine => engine.gauges())

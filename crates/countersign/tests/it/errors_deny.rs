@@ -8,6 +8,7 @@ use countersign::{
     http::{Web, router},
     keys::{MASTER_KEY_FILE, MasterKey},
 };
+use countersign_core::User;
 use rusqlite::{Connection, params};
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
@@ -294,4 +295,47 @@ async fn a_closed_store_says_so_and_lets_nobody_in() {
     }
     app.get("/readyz").await.expect_problem(503, "busy");
     app.get("/healthz").await.expect_ok();
+}
+
+#[tokio::test]
+async fn where_as_many_wait_as_may_a_change_is_refused_before_it_is_looked_at() {
+    let app = TestApp::start().await;
+    let root = app.root();
+    let store = &app.app.store;
+    // Holds the thread that writes until the other side of the gate is gone.
+    let (release, gate) = std::sync::mpsc::channel::<()>();
+    let (organisation, id) = (app.organisation, app.admin);
+    let (entered, inside) = tokio::sync::oneshot::channel();
+    let mut entered = Some(entered);
+    let held = Arc::clone(&app.app);
+    let holder = tokio::spawn(async move {
+        let hold = move |_: &mut User| {
+            entered.take().map(|entered| entered.send(()));
+            let _ = gate.recv();
+            Ok(())
+        };
+        held.store.change(organisation, id, hold).await
+    });
+    inside.await.expect("the writer is held");
+    let mut waiting = Vec::new();
+    while !store.is_full() {
+        let held = Arc::clone(&app.app);
+        waiting.push(tokio::spawn(async move { held.store.commit_decoy().await }));
+        tokio::task::yield_now().await;
+    }
+
+    // Nobody looked at who calls, or there would be a 401.
+    let refused = app.post("/v1/verify").json(json!({})).await;
+    let read = app.get("/v1/users").by(&root).await;
+    drop(release);
+    for call in waiting {
+        call.await.expect("no panic").expect("it had a place");
+    }
+    holder.await.expect("no panic").expect("held and let go");
+    let after = app.post("/v1/verify").json(json!({})).await;
+
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    refused.expect_problem(503, "busy");
+    read.expect_ok();
+    assert_eq!(after.status, 401);
 }

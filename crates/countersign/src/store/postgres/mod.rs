@@ -140,6 +140,11 @@ impl Postgres {
         self.database.cluster.skew_millis()
     }
 
+    /// See [`crate::store::Store::is_full`]. Each lane of people has a queue of its own.
+    pub const fn is_full(&self) -> bool {
+        false
+    }
+
     /// See [`crate::store::Store::gauges`].
     pub fn gauges(&self) -> Gauges {
         let counters = &self.database.counters;

@@ -82,6 +82,11 @@ impl Sqlite {
         0
     }
 
+    /// See [`crate::store::Store::is_full`].
+    pub fn is_full(&self) -> bool {
+        self.writer.is_full()
+    }
+
     /// See [`crate::store::Store::gauges`].
     pub fn gauges(&self) -> Gauges {
         Gauges {

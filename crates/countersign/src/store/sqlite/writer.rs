@@ -149,6 +149,11 @@ impl Writer {
         }
     }
 
+    /// Tells whether nobody else may wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.room.available_permits() == 0
+    }
+
     /// Returns what the metrics show.
     pub(super) fn gauges(&self) -> Gauges {
         Gauges {
