@@ -6,6 +6,7 @@
 use crate::{
     client::{Connection, json_request},
     estate::{self, Share},
+    ground::Ground,
     server::{Installation, Server},
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -35,12 +36,8 @@ const TOLERANCE: u64 = 10;
 /// Where the record is, and whether it is to be written anew.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The server's binary.
-    #[arg(long, default_value = "target/release/countersign")]
-    server: PathBuf,
-    /// Where the temporary data directory is made.
-    #[arg(long, default_value = ".")]
-    dir: PathBuf,
+    #[command(flatten)]
+    ground: Ground,
     /// The record.
     #[arg(long, value_name = "FILE", default_value = "bench/instructions.json")]
     file: PathBuf,
@@ -79,9 +76,9 @@ impl Instructions {
 pub(crate) async fn run(options: &Options) -> Result<()> {
     let found = Command::new("valgrind").arg("--version").output().await;
     ensure!(found.is_ok(), "callgrind is missing: install Debian's package valgrind");
-    let room = tempfile::Builder::new().prefix("countersign-check-").tempdir_in(&options.dir)?;
+    let room = options.ground.room()?;
     let profiles = options.profile.as_deref().unwrap_or(room.path());
-    let installation = Installation::init(&options.server, room.path()).await?;
+    let installation = Installation::init(&options.ground.server, room.path()).await?;
     let counted = count(&installation, profiles).await.with_context(|| installation.log_tail())?;
 
     println!("instructions of a verification: {} alone, {} crowded", counted.alone, counted.crowded);

@@ -4,6 +4,7 @@ use crate::{
     client::{Connection, json_request, request},
     dice::Dice,
     estate,
+    ground::Ground,
     server::Installation,
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -11,7 +12,6 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -33,12 +33,8 @@ const CHECKERS: usize = 16;
 /// How often to kill.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The server's binary.
-    #[arg(long, default_value = "target/release/countersign")]
-    server: PathBuf,
-    /// Where the temporary data directory is made.
-    #[arg(long, default_value = ".")]
-    dir: PathBuf,
+    #[command(flatten)]
+    ground: Ground,
     /// How often the server is killed.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
@@ -79,8 +75,8 @@ impl Tally {
 
 /// Kills and checks; fails if anything answered was lost.
 pub(crate) async fn run(options: &Options) -> Result<()> {
-    let room = tempfile::Builder::new().prefix("countersign-crash-").tempdir_in(&options.dir)?;
-    let installation = Installation::init(&options.server, room.path()).await?;
+    let room = options.ground.room()?;
+    let installation = Installation::init(&options.ground.server, room.path()).await?;
     let tally = rounds(options.rounds, &installation).await;
     let tally = tally.inspect_err(|_| eprintln!("{}", installation.log_tail()))?;
 

@@ -13,6 +13,7 @@ mod dice;
 mod drive;
 mod estate;
 mod figures;
+mod ground;
 mod inside;
 mod kept;
 mod lists;

@@ -6,6 +6,7 @@ use crate::{
     dice::Dice,
     drive::{Mood, Pace, Slice, connect, slice},
     estate::{self, Share},
+    ground::Ground,
     provider::Provider,
     server::{Installation, Server},
 };
@@ -15,7 +16,6 @@ use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    path::PathBuf,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -35,12 +35,8 @@ const FIRST_NUMBER: u64 = 4_915_110_000_000;
 /// What to kill, and how often.
 #[derive(Args)]
 pub(crate) struct KillOptions {
-    /// The server's binary.
-    #[arg(long, default_value = "target/release/countersign")]
-    server: PathBuf,
-    /// Where the temporary data directory is made.
-    #[arg(long, default_value = ".")]
-    dir: PathBuf,
+    #[command(flatten)]
+    ground: Ground,
     /// People, each of whom is sent one code.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     challenges: u64,
@@ -52,12 +48,8 @@ pub(crate) struct KillOptions {
 /// How the provider fails, and for how long.
 #[derive(Args)]
 pub(crate) struct OutageOptions {
-    /// The server's binary.
-    #[arg(long, default_value = "target/release/countersign")]
-    server: PathBuf,
-    /// Where the temporary data directory is made.
-    #[arg(long, default_value = ".")]
-    dir: PathBuf,
+    #[command(flatten)]
+    ground: Ground,
     /// Seconds the provider is silent.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(6..))]
     seconds: u64,
@@ -77,10 +69,11 @@ pub(crate) struct OutageOptions {
 
 /// Kills the server while codes are asked for and sent; fails if an answered one neither arrived nor shows why.
 pub(crate) async fn kill(options: &KillOptions) -> Result<()> {
-    let room = tempfile::Builder::new().prefix("countersign-messages-").tempdir_in(&options.dir)?;
+    let room = options.ground.room()?;
     let provider = Provider::start().await?;
-    let installation =
-        Installation::init(&options.server, room.path()).await?.with_environment(provider.environment());
+    let installation = Installation::init(&options.ground.server, room.path())
+        .await?
+        .with_environment(provider.environment());
     let outcome = killed(options, &installation, &provider).await;
     outcome.inspect_err(|_| eprintln!("{}", installation.log_tail()))
 }
@@ -261,10 +254,11 @@ async fn people(address: SocketAddr, authorization: &str, count: u64) -> Result<
 
 /// Verifies while the provider works, while it is silent and when it is back; prints the three side by side.
 pub(crate) async fn outage(options: &OutageOptions) -> Result<()> {
-    let room = tempfile::Builder::new().prefix("countersign-outage-").tempdir_in(&options.dir)?;
+    let room = options.ground.room()?;
     let provider = Provider::start().await?;
-    let installation =
-        Installation::init(&options.server, room.path()).await?.with_environment(provider.environment());
+    let installation = Installation::init(&options.ground.server, room.path())
+        .await?
+        .with_environment(provider.environment());
     let outcome = silenced(options, &installation, &provider).await;
     outcome.inspect_err(|_| eprintln!("{}", installation.log_tail()))
 }

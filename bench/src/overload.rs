@@ -5,6 +5,7 @@ use crate::{
     client::{Answer, Connection, Credentials, json_request},
     drive::{self, Lane, Mood, Pace, Slice, Unexpected, connect, connect_from, slice},
     estate::{self, Estate, Share},
+    ground::Ground,
     machine::Machine,
     measured::{FIRST_GUESS, Target},
     report::{Beyond, Flood, OverloadReport, Peak, Refusal, Side, write_json},
@@ -39,12 +40,8 @@ const OTHERS_SHARE: f64 = 0.25;
 /// How to overload it, and how long.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The server's binary.
-    #[arg(long, default_value = "target/release/countersign")]
-    server: PathBuf,
-    /// Where the temporary data directory is made; the disk that is measured.
-    #[arg(long, default_value = ".")]
-    dir: PathBuf,
+    #[command(flatten)]
+    ground: Ground,
     /// Writes everything as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -71,9 +68,9 @@ pub(crate) struct Options {
 /// Overloads, prints, and fails if an answer was neither right nor a refusal.
 pub(crate) async fn run(options: &Options, threads: usize) -> Result<()> {
     open_many_files()?;
-    let room = tempfile::Builder::new().prefix("countersign-overload-").tempdir_in(&options.dir)?;
+    let room = options.ground.room()?;
     let machine = Machine::describe(room.path())?;
-    let installation = Installation::init(&options.server, room.path()).await?;
+    let installation = Installation::init(&options.ground.server, room.path()).await?;
     let (report, unexpected) =
         measure(options, threads, &installation, machine).await.with_context(|| installation.log_tail())?;
     print!("{report}");

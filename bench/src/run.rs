@@ -4,6 +4,7 @@ use crate::{
     drive::Unexpected,
     estate::{self, Estate},
     figures::{self, Found},
+    ground::Ground,
     inside,
     kept::{Kept, Making},
     lists::lists,
@@ -35,9 +36,8 @@ const THROUGH_API: u64 = 20_000;
 /// What to measure, and how long.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The server's binary.
-    #[arg(long, default_value = "target/release/countersign")]
-    server: PathBuf,
+    #[command(flatten)]
+    ground: Ground,
     /// Where the people are.
     #[arg(long, value_enum, default_value_t = Store::Sqlite)]
     store: Store,
@@ -47,9 +47,6 @@ pub(crate) struct Options {
     /// What starts a PostgreSQL to throw away.
     #[arg(long, value_name = "SCRIPT", default_value = "scripts/throwaway-postgres")]
     postgres: PathBuf,
-    /// Where the temporary data directory is made, and that of PostgreSQL; the disk that is measured.
-    #[arg(long, default_value = ".")]
-    dir: PathBuf,
     /// Keeps the people in a folder, and takes those who are there instead of making them; on the embedded store only.
     #[arg(long, value_name = "FOLDER", conflicts_with = "dir")]
     keep: Option<PathBuf>,
@@ -101,12 +98,14 @@ pub(crate) async fn run(options: &Options, threads: usize) -> Result<()> {
     );
     ensure!(!options.pooled || options.store == Store::Postgres, "--pooled is for --store postgres");
     ensure!(options.keep.is_none() || is_embedded, "--keep is for --store sqlite");
-    let temporary = tempfile::Builder::new().prefix("countersign-bench-").tempdir_in(&options.dir)?;
+    let temporary = options.ground.room()?;
     let kept = options.keep.as_deref().map(Kept::in_folder).transpose()?;
     let room = options.keep.as_deref().unwrap_or(temporary.path());
     let postgres = match options.store {
         Store::Sqlite => None,
-        Store::Postgres => Some(Postgres::start(&options.postgres, &options.dir, options.pooled).await?),
+        Store::Postgres => {
+            Some(Postgres::start(&options.postgres, &options.ground.dir, options.pooled).await?)
+        }
     };
 
     let measured = measure(options, threads, room, kept.as_ref(), postgres.as_ref()).await;
@@ -142,14 +141,14 @@ async fn measure(
             let sends = Operation::asked(&options.operations).contains(&Operation::Challenge);
             let environment = if sends { operations::environment(&room.canonicalize()?) } else { Vec::new() };
             let installation = match is_again {
-                true => Installation::made_in(&options.server, room)?,
-                false => Installation::init(&options.server, room).await?,
+                true => Installation::made_in(&options.ground.server, room)?,
+                false => Installation::init(&options.ground.server, room).await?,
             };
             installation.with_environment(environment)
         }
         Some(postgres) => {
             let (url, is_prepared) = (postgres.url(), postgres.is_prepared());
-            Installation::init_on(&options.server, room, url, is_prepared).await?
+            Installation::init_on(&options.ground.server, room, url, is_prepared).await?
         }
     };
     let run = Run { options, threads, room, kept, is_again, machine, installation: &installation, postgres };

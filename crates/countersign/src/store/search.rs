@@ -142,10 +142,28 @@ impl Part {
         self.fields.iter().any(|field| names.get(*field).is_some_and(|name| name.contains(&self.text)))
     }
 
+    /// Looks one by one at those a list begins with, as many as [`LOOK`] if there are so many. Returns what was found, and after
+    /// whom and by which grams the search goes on, if it does.
+    pub(super) fn look(&self, seen: &[(i64, Names)], most: usize) -> (Found, Option<Further<'_>>) {
+        let mut found = Found::default();
+        for (number, names) in seen {
+            if self.is_in(names) && !found.add(*number, names.clone(), most) {
+                return (found, None);
+            }
+        }
+        let Some((last, _)) = seen.last().filter(|_| seen.len() == LOOK) else { return (found, None) };
+        let grams = self.rarest(seen);
+        if grams.is_empty() {
+            found.next = Some(*last);
+            return (found, None);
+        }
+        (found, Some(Further { after: *last, grams }))
+    }
+
     /// Returns the grams that everybody with the part in a field has, for each field: those that the fewest of `seen` have.
     ///
     /// None for an empty part, which has no grams.
-    pub(super) fn rarest(&self, seen: &[(i64, Names)]) -> Vec<(Field, Vec<&str>)> {
+    fn rarest(&self, seen: &[(i64, Names)]) -> Vec<(Field, Vec<&str>)> {
         let length = self.text.chars().count().min(LONGEST);
         let of_field = |field: Field| {
             let grams: BTreeSet<_> = grams(&self.text, length).collect();
@@ -156,6 +174,14 @@ impl Part {
         };
         if length == 0 { Vec::new() } else { self.fields.iter().copied().map(of_field).collect() }
     }
+}
+
+/// How a search goes on whose first look was not enough.
+pub(super) struct Further<'p> {
+    /// The number of whoever was looked at last.
+    pub(super) after: i64,
+    /// What everybody has who is still to be found, in one field or another.
+    pub(super) grams: Vec<(Field, Vec<&'p str>)>,
 }
 
 fn holders(seen: &[(i64, Names)], field: Field, gram: &str) -> usize {

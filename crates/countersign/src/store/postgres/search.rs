@@ -9,7 +9,8 @@ use super::{
 use crate::store::{
     SortKey, Sorting,
     search::{
-        Field, Found, LOOK, Names, PATIENCE, Part, SORTED_PATIENCE, Window, block, first_of_block, too_wide,
+        Field, Found, Further, LOOK, Names, PATIENCE, Part, SORTED_PATIENCE, Window, block, first_of_block,
+        too_wide,
     },
 };
 use countersign_core::{OrganisationId, User};
@@ -75,21 +76,12 @@ pub(super) async fn search(
     after: i64,
     most: usize,
 ) -> Result<Found, Fault> {
-    let mut found = Found::default();
     let look = i64::try_from(LOOK).unwrap_or(i64::MAX);
     let seen = people(&lent.rows(LOOKED_AT, args![organisation.uuid(), after, look]).await?)?;
-    for (number, names) in &seen {
-        if part.is_in(names) && !found.add(*number, names.clone(), most) {
-            return Ok(found);
-        }
+    let (mut found, further) = part.look(&seen, most);
+    if let Some(Further { after, grams }) = further {
+        follow(lent, organisation, part, &grams, after, most, &mut found).await?;
     }
-    let Some((last, _)) = seen.last().filter(|_| seen.len() == LOOK) else { return Ok(found) };
-    let grams = part.rarest(&seen);
-    if grams.is_empty() {
-        found.next = Some(*last);
-        return Ok(found);
-    }
-    follow(lent, organisation, part, &grams, *last, most, &mut found).await?;
     Ok(found)
 }
 

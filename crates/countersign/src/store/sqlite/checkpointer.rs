@@ -3,13 +3,16 @@
 //! A passive checkpoint takes no lock that writing or reading needs, so it can run beside them, on a connection and a thread
 //! of its own. It cannot end the log, because what is committed meanwhile lies beyond it. So when the log is long enough
 //! the writer copies what little is left by itself, and its next change begins the log anew.
+//!
+//! SQLite makes the database durable only at the end of a log, with all the pages that were copied since it began. Somebody
+//! would wait for those. So the thread does it after each copy, and the writer finds only its own pages not yet written.
 
-use super::{connection, failure::explain};
+use super::{connection, directory::Directory, failure::explain};
 use crate::error::{Error, Result};
 use crossbeam_channel::{Receiver, Sender};
 use rusqlite::Connection;
 use std::{
-    path::Path,
+    fs::File,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -18,14 +21,19 @@ use std::{
 };
 use tracing::warn;
 
-/// Pages the log grows by before they are copied. A page that is written several times meanwhile is copied once.
-const STEP: u64 = 2000;
+/// Pages the log grows by before they are copied while there is little to do: few enough that the disk has them soon, because
+/// commits wait for it meanwhile.
+const STEP: u64 = 1000;
+/// The same while changes crowd: a page that is written several times between two copies is copied once.
+const CROWDED_STEP: u64 = 4000;
+/// Changes in a commit from which on they crowd.
+const CROWD: usize = 16;
 /// What the writer copies itself at most, to end a log that is long enough.
-const REST: u64 = STEP / 4;
+const REST: u64 = 400;
 /// Pages after which a log is long enough.
-const LONG: u64 = 8000;
+const LONG: u64 = 16_000;
 /// Pages after which the writer waits for the copy: it makes more than the disk takes.
-const LONGEST: u64 = 4 * LONG;
+const LONGEST: u64 = 2 * LONG;
 
 /// What is to be done about a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,11 +59,12 @@ enum Phase {
     Ended,
 }
 
-/// Says what is to be done about a log of `pages`, of which `fresh` came after the last copying began.
-const fn task(pages: u64, fresh: u64, phase: Phase) -> Task {
+/// Says what is to be done about a log of `pages`, of which `fresh` came after the last copying began, if it is copied every
+/// `step`.
+const fn task(pages: u64, fresh: u64, step: u64, phase: Phase) -> Task {
     match phase {
         Phase::Copied if pages >= LONG && fresh <= REST => Task::End,
-        Phase::Copied | Phase::Ended if fresh >= STEP || (pages >= LONG && fresh >= REST) => Task::Copy,
+        Phase::Copied | Phase::Ended if fresh >= step || (pages >= LONG && fresh >= REST) => Task::Copy,
         Phase::Copying if pages >= LONGEST => Task::Catch,
         Phase::Copying | Phase::Copied | Phase::Ended => Task::Wait,
     }
@@ -73,26 +82,28 @@ pub(super) struct Checkpointer {
 
 impl Checkpointer {
     /// Starts the thread.
-    pub(super) fn start(database: &Path) -> Result<Self> {
-        let connection = connection::checkpointer(database)?;
+    pub(super) fn start(directory: &Directory) -> Result<Self> {
+        let connection = connection::checkpointer(&directory.database())?;
+        let file = directory.file();
         let (bell, rung) = crossbeam_channel::bounded(1);
         let is_idle = Arc::new(AtomicBool::new(true));
         let rests = Arc::clone(&is_idle);
         let thread = thread::Builder::new()
             .name("countersign-log".into())
-            .spawn(move || run(&connection, &rung, &rests))
+            .spawn(move || run(&connection, &file, &rung, &rests))
             .map_err(|error| Error::Store(format!("start the thread that copies the log: {error}")))?;
         Ok(Self { bell: Some(bell), is_idle, thread: Some(thread), phase: Phase::Ended, pages: 0 })
     }
 
-    /// Looks after a log of `pages`. Returns the mode in which the caller is to copy the rest of it now, if it is to.
-    pub(super) fn tend(&mut self, pages: u64) -> Option<&'static str> {
+    /// Looks after a log of `pages`, after a commit of `changes`. Returns the mode in which the caller is to copy the rest of it now, if it is to.
+    pub(super) fn tend(&mut self, pages: u64, changes: usize) -> Option<&'static str> {
         if self.phase == Phase::Copying && self.is_idle.load(Relaxed) {
             self.phase = Phase::Copied;
         }
         // Fewer than last time: the log was begun anew.
         let fresh = pages.checked_sub(self.pages).unwrap_or(pages);
-        match task(pages, fresh, self.phase) {
+        let step = if changes < CROWD { STEP } else { CROWDED_STEP };
+        match task(pages, fresh, step, self.phase) {
             Task::Wait => None,
             Task::End => Some("PASSIVE"),
             // Waits for the copying thread, as long as the connection is patient.
@@ -123,12 +134,16 @@ impl Drop for Checkpointer {
     }
 }
 
-fn run(connection: &Connection, rung: &Receiver<()>, is_idle: &AtomicBool) {
+fn run(connection: &Connection, file: &File, rung: &Receiver<()>, is_idle: &AtomicBool) {
     while rung.recv().is_ok() {
         // Busy is an answer, too: the writer is ending the log.
         let copied = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         if let Err(error) = copied {
             warn!("{}", explain("copy the log into the database", &error));
+        }
+        // Nothing rests on this: SQLite does the same, and checks it, before it writes over the log.
+        if let Err(error) = file.sync_data() {
+            warn!("make what was copied of the log durable: {error}");
         }
         is_idle.store(true, Relaxed);
     }
@@ -140,23 +155,30 @@ mod tests {
 
     #[test]
     fn a_log_is_copied_in_steps_and_ended_when_it_is_long() {
-        assert_eq!(task(STEP - 1, STEP - 1, Phase::Ended), Task::Wait);
-        assert_eq!(task(STEP, STEP, Phase::Ended), Task::Copy);
-        assert_eq!(task(STEP + REST, REST, Phase::Copying), Task::Wait);
-        assert_eq!(task(STEP + REST, REST, Phase::Copied), Task::Wait);
-        assert_eq!(task(LONG, STEP, Phase::Copied), Task::Copy);
-        assert_eq!(task(LONG + REST, REST, Phase::Copied), Task::End);
+        assert_eq!(task(STEP - 1, STEP - 1, STEP, Phase::Ended), Task::Wait);
+        assert_eq!(task(STEP, STEP, STEP, Phase::Ended), Task::Copy);
+        assert_eq!(task(STEP + REST, REST, STEP, Phase::Copying), Task::Wait);
+        assert_eq!(task(STEP + REST, REST, STEP, Phase::Copied), Task::Wait);
+        assert_eq!(task(LONG, STEP, STEP, Phase::Copied), Task::Copy);
+        assert_eq!(task(LONG + REST, REST, STEP, Phase::Copied), Task::End);
+    }
+
+    #[test]
+    fn a_log_is_copied_less_often_while_changes_crowd_unless_it_is_about_to_end() {
+        assert_eq!(task(CROWDED_STEP - 1, CROWDED_STEP - 1, CROWDED_STEP, Phase::Copied), Task::Wait);
+        assert_eq!(task(CROWDED_STEP, CROWDED_STEP, CROWDED_STEP, Phase::Copied), Task::Copy);
+        assert_eq!(task(LONG, REST + 1, CROWDED_STEP, Phase::Copied), Task::Copy);
     }
 
     #[test]
     fn a_log_that_cannot_begin_anew_is_not_ended_with_each_commit() {
-        assert_eq!(task(LONG + 1, 1, Phase::Ended), Task::Wait);
-        assert_eq!(task(LONG + REST, REST, Phase::Ended), Task::Copy);
+        assert_eq!(task(LONG + 1, 1, STEP, Phase::Ended), Task::Wait);
+        assert_eq!(task(LONG + REST, REST, STEP, Phase::Ended), Task::Copy);
     }
 
     #[test]
     fn the_writer_waits_where_it_makes_more_than_the_disk_takes() {
-        assert_eq!(task(LONGEST - 1, LONGEST - 1, Phase::Copying), Task::Wait);
-        assert_eq!(task(LONGEST, LONGEST, Phase::Copying), Task::Catch);
+        assert_eq!(task(LONGEST - 1, LONGEST - 1, STEP, Phase::Copying), Task::Wait);
+        assert_eq!(task(LONGEST, LONGEST, STEP, Phase::Copying), Task::Catch);
     }
 }

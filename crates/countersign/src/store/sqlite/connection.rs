@@ -15,7 +15,7 @@ const READER_CACHE: i64 = 2 * 1024;
 /// KiB of pages kept by the connection that copies the log: it reads none through its cache.
 const CHECKPOINTER_CACHE: i64 = 64;
 /// Above the size the log has under load, so that its blocks are used again instead of allocated anew.
-const LOG_KEEPS: i64 = 64 * 1024 * 1024;
+const LOG_KEEPS: i64 = 128 * 1024 * 1024;
 /// Prepared statements a connection keeps: more than there are.
 const STATEMENTS: usize = 96;
 

@@ -6,6 +6,7 @@ use std::{
     io::{self, Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -34,6 +35,9 @@ const NETWORK: [&str; 12] = [
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
+    /// The database's file. Closed last of all: with any of its descriptors a process loses its locks on a file (fcntl(2)),
+    /// those of connections included.
+    file: Arc<File>,
     /// The operating system gives the lock back when the file is closed, also after a crash.
     _lock: File,
 }
@@ -59,13 +63,18 @@ impl Directory {
             Err(TryLockError::Error(error)) => return Err(failed(advise(&error))),
         }
         // SQLite would make the database readable by everybody the umask lets in.
-        private_file(&path.join(DATABASE)).map_err(|error| failed(advise(&error)))?;
-        Ok(Self { path, _lock: lock })
+        let file = private_file(&path.join(DATABASE)).map_err(|error| failed(advise(&error)))?;
+        Ok(Self { path, file: Arc::new(file), _lock: lock })
     }
 
     /// Returns where the database is.
     pub(super) fn database(&self) -> PathBuf {
         self.path.join(DATABASE)
+    }
+
+    /// Returns the database's file, to make durable what connections wrote to it.
+    pub(super) fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
     }
 
     /// Measures how long a small write takes to become durable here.

@@ -6,8 +6,8 @@ use crate::{
     store::{
         SortKey, Sorting,
         search::{
-            Field, Found, LOOK, Names, PATIENCE, Part, SORTED_PATIENCE, Window, block, first_of_block,
-            too_wide, word,
+            Field, Found, Further, LOOK, Names, PATIENCE, Part, SORTED_PATIENCE, Window, block,
+            first_of_block, too_wide, word,
         },
     },
 };
@@ -90,20 +90,11 @@ pub(super) fn search(
     after: i64,
     most: usize,
 ) -> Result<Found> {
-    let mut found = Found::default();
     let seen = look(connection, organisation, after)?;
-    for (number, names) in &seen {
-        if part.is_in(names) && !found.add(*number, names.clone(), most) {
-            return Ok(found);
-        }
+    let (mut found, further) = part.look(&seen, most);
+    if let Some(Further { after, grams }) = further {
+        follow(connection, organisation, part, &expression(&grams), after, most, &mut found)?;
     }
-    let Some((last, _)) = seen.last().filter(|_| seen.len() == LOOK) else { return Ok(found) };
-    let grams = part.rarest(&seen);
-    if grams.is_empty() {
-        found.next = Some(*last);
-        return Ok(found);
-    }
-    follow(connection, organisation, part, &expression(&grams), *last, most, &mut found)?;
     Ok(found)
 }
 

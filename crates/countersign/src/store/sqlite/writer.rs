@@ -75,7 +75,7 @@ impl Writer {
         directory: Directory,
         memory: Arc<Memory>,
     ) -> Result<Self> {
-        let checkpointer = Checkpointer::start(&directory.database())?;
+        let checkpointer = Checkpointer::start(&directory)?;
         let (sender, waiting) = crossbeam_channel::unbounded();
         let room = Arc::new(Semaphore::new(QUEUE));
         let counters = Arc::new(Counters::default());
@@ -330,8 +330,9 @@ impl Thread {
     fn run(mut self) {
         while let Some(message) = self.next() {
             let commands = self.gather(message);
+            let changes = commands.len();
             self.settle(commands);
-            if let Some(mode) = self.checkpointer.tend(self.counters.log_pages.load(Relaxed)) {
+            if let Some(mode) = self.checkpointer.tend(self.counters.log_pages.load(Relaxed), changes) {
                 self.checkpoint(mode);
             }
         }
