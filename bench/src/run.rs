@@ -208,6 +208,10 @@ impl Run<'_> {
 
         eprintln!("starting the server {STARTS} times, with the people in it");
         let start_cold = start_cold(installation).await?;
+        if postgres.is_none() {
+            eprintln!("reading everything once");
+            installation.warm()?;
+        }
         let (server, start_loaded) = start_often(installation).await?;
         let idle_loaded = at_rest(&server).await?;
 
