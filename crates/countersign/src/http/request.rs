@@ -16,6 +16,7 @@ use axum::{
 use countersign_core::{Call, Rank, Timestamp, event::Actor};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt, Limited};
 use std::{
     net::{IpAddr, Ipv4Addr},
     panic::AssertUnwindSafe,
@@ -79,6 +80,7 @@ pub async fn layer(State(web): State<Web>, mut request: Request, next: Next) -> 
         }
         // Whoever cannot be served is refused before anything is spent on them: their path, their token, what they sent.
         Ok(()) if !request.method().is_safe() && web.app.store.is_full() => {
+            pass_over(request, web.app.config.server.body_bytes).await;
             Problem::from(Error::Busy).into_response()
         }
         Ok(()) => {
@@ -112,6 +114,12 @@ pub async fn layer(State(web): State<Web>, mut request: Request, next: Next) -> 
         );
     }
     answer
+}
+
+/// Takes what a request sends, and has no look at it. What is left unread costs the connection, and the caller another one.
+async fn pass_over(request: Request, most: usize) {
+    // Whoever sends more than is taken, or too slowly, loses the connection all the same.
+    let _ = Limited::new(request.into_body(), most).collect().await;
 }
 
 /// Tells whether a path says how the process is, and nothing else.

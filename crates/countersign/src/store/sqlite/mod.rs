@@ -3,7 +3,6 @@
 //! The server is the only program that uses the file, and holds a lock on its directory to be sure. So one thread can
 //! decide on documents without anybody overtaking it, and share one durable commit among all changes that wait.
 
-mod ahead;
 mod anchors;
 mod audit;
 mod checkpointer;
@@ -31,7 +30,6 @@ use crate::{
     error::Result,
     store::{self, Gauges, memory::Memory},
 };
-use ahead::Ahead;
 use countersign_core::Channel;
 use directory::Directory;
 use readers::Readers;
@@ -41,7 +39,6 @@ use writer::Writer;
 /// The embedded store. Its operations are described at [`crate::store::Store`].
 pub struct Sqlite {
     writer: Writer,
-    ahead: Ahead,
     readers: Readers,
     memory: Arc<Memory>,
     fsync: Duration,
@@ -63,11 +60,9 @@ impl Sqlite {
 
         let memory =
             Arc::new(Memory::new(revocations::load(&connection)?, outbox::count_queued(&connection)?));
-        let readers = Readers::open(&directory.database(), readers::CONNECTIONS)?;
-        let database = directory.database();
+        let readers = Readers::open(&directory.database())?;
         let writer = Writer::start(connection, directory, Arc::clone(&memory))?;
-        let ahead = Ahead::new(database, writer.pace());
-        Ok(Arc::new(Self { writer, ahead, readers, memory, fsync }))
+        Ok(Arc::new(Self { writer, readers, memory, fsync }))
     }
 
     /// Tells whether a directory has a store. Opening would make one, also out of an empty file.
@@ -105,7 +100,6 @@ impl Sqlite {
     pub async fn close(&self) {
         // The readers first: the last connection to close folds the log into the database, and a reader cannot.
         self.readers.close().await;
-        self.ahead.close().await;
         self.writer.close().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Connections that read: a few, lent out one reading at a time.
+//! The connections that read: a few, lent out one reading at a time.
 
 use super::connection;
 use crate::error::{Error, Result};
@@ -10,8 +10,8 @@ use std::{
 };
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 
-/// Readings that go on at once for those who ask.
-pub(super) const CONNECTIONS: usize = 4;
+/// Readings that go on at once.
+const CONNECTIONS: usize = 4;
 /// Readings that may wait for one of those. Beyond that the server is overloaded, and saying so at once helps more.
 const QUEUE: usize = 512;
 /// How long a reading waits for its turn.
@@ -19,20 +19,18 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The pool of reading connections.
 pub(super) struct Readers {
-    connections: usize,
     places: Semaphore,
     turns: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Connection>>>,
 }
 
 impl Readers {
-    /// Opens so many connections.
-    pub(super) fn open(path: &Path, connections: usize) -> Result<Self> {
-        let idle = (0..connections).map(|_| connection::reader(path)).collect::<Result<Vec<_>>>()?;
+    /// Opens the connections.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let idle = (0..CONNECTIONS).map(|_| connection::reader(path)).collect::<Result<Vec<_>>>()?;
         Ok(Self {
-            connections,
-            places: Semaphore::new(connections + QUEUE),
-            turns: Arc::new(Semaphore::new(connections)),
+            places: Semaphore::new(CONNECTIONS + QUEUE),
+            turns: Arc::new(Semaphore::new(CONNECTIONS)),
             idle: Arc::new(Mutex::new(idle)),
         })
     }
@@ -62,7 +60,7 @@ impl Readers {
 
     /// Waits for the readings that go on, refuses further ones, and closes the connections.
     pub(super) async fn close(&self) {
-        let all = self.turns.acquire_many(u32::try_from(self.connections).unwrap_or(u32::MAX)).await;
+        let all = self.turns.acquire_many(u32::try_from(CONNECTIONS).unwrap_or(u32::MAX)).await;
         self.turns.close();
         drop(all);
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();

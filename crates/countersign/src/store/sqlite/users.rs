@@ -11,10 +11,7 @@ use crate::{
 };
 use countersign_core::{Handle, Organisation, OrganisationId, Refusal, User, UserId, user::Status};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params, params, types::Value};
-use std::{
-    borrow::Cow,
-    time::{Duration, Instant},
-};
+use std::borrow::Cow;
 use uuid::Uuid;
 
 impl Sqlite {
@@ -35,7 +32,6 @@ impl Sqlite {
         handle: Handle,
         mut decide: impl FnMut(&mut User) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T> {
-        self.ahead.fetch(organisation, &handle).await;
         self.writer.commit(move |batch| change(batch, organisation, &handle, &mut decide)).await
     }
 
@@ -125,9 +121,7 @@ fn take(batch: &Batch<'_>, organisation: OrganisationId, handle: &Handle) -> Res
         debug_assert_eq!(load(batch, held.user.organisation, handle)?.as_ref(), Some(&held));
         return Ok(Some(held).filter(|held| held.user.organisation == organisation));
     }
-    let began = Instant::now();
     let held = load(batch, organisation, handle)?;
-    batch.note_reading(began.elapsed());
     // By another name they may be among those all the same.
     held.as_ref().map(|held| batch.take(held.id()));
     Ok(held)
@@ -245,17 +239,6 @@ fn load(connection: &Connection, organisation: OrganisationId, handle: &Handle) 
         let user = Box::new(read(row, 11)?);
         Ok(Held { pk: row.get(0)?, version: row.get(1)?, audit_row: row.get(2)?, columns, user })
     })
-}
-
-/// Reads somebody's row without a look at what is in it; returns how long that took.
-pub(super) fn touch(
-    connection: &Connection,
-    organisation: OrganisationId,
-    handle: &Handle,
-) -> Result<Duration> {
-    let began = Instant::now();
-    LOAD.row(connection, organisation, handle, |row| Ok(row.get_ref(11)?.as_blob().is_ok()))?;
-    Ok(began.elapsed())
 }
 
 /// Reads the document of a row. One that cannot be read is an error, never somebody who is not there.

@@ -4,8 +4,7 @@
 //! a timer. While one batch becomes durable the next one gathers.
 
 use super::{
-    ahead::Pace, checkpointer::Checkpointer, directory::Directory, failure::explain, recent::Recent,
-    users::Held,
+    checkpointer::Checkpointer, directory::Directory, failure::explain, recent::Recent, users::Held,
 };
 use crate::{
     error::{Error, Result},
@@ -53,7 +52,6 @@ pub(super) struct Writer {
     sender: Sender<Message>,
     room: Arc<Semaphore>,
     counters: Arc<Counters>,
-    pace: Arc<Pace>,
 }
 
 enum Message {
@@ -81,7 +79,6 @@ impl Writer {
         let (sender, waiting) = crossbeam_channel::unbounded();
         let room = Arc::new(Semaphore::new(QUEUE));
         let counters = Arc::new(Counters::default());
-        let pace = Arc::new(Pace::default());
 
         let seen = Arc::clone(&counters);
         connection.wal_hook(Some(move |_: &mut _, pages| {
@@ -97,14 +94,13 @@ impl Writer {
             counters: Arc::clone(&counters),
             memory,
             recent: RefCell::default(),
-            pace: Arc::clone(&pace),
             closing: None,
         };
         thread::Builder::new()
             .name("countersign-store".into())
             .spawn(move || thread.run())
             .map_err(|error| Error::Store(format!("start the thread that writes: {error}")))?;
-        Ok(Self { sender, room, counters, pace })
+        Ok(Self { sender, room, counters })
     }
 
     /// Runs `work` in the next batch and answers once that is durable; `Error::Busy` at once where too many wait.
@@ -151,11 +147,6 @@ impl Writer {
             // An error says that the thread is gone already.
             let _ = closed.await;
         }
-    }
-
-    /// Returns how long rows take that the thread reads, for whoever reads them ahead of it.
-    pub(super) fn pace(&self) -> Arc<Pace> {
-        Arc::clone(&self.pace)
     }
 
     /// Tells whether nobody else may wait.
@@ -225,7 +216,6 @@ pub(super) struct Batch<'c> {
     newest_row: Cell<i64>,
     changed: RefCell<Changed>,
     recent: &'c RefCell<Recent<Held>>,
-    pace: &'c Pace,
 }
 
 /// What a batch changes in memory once it is durable.
@@ -244,16 +234,12 @@ impl Deref for Batch<'_> {
 }
 
 impl<'c> Batch<'c> {
-    fn begin(
-        connection: &'c Connection,
-        recent: &'c RefCell<Recent<Held>>,
-        pace: &'c Pace,
-    ) -> rusqlite::Result<Self> {
+    fn begin(connection: &'c Connection, recent: &'c RefCell<Recent<Held>>) -> rusqlite::Result<Self> {
         let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
         let newest_row = transaction
             .prepare_cached("SELECT coalesce(max(row), 0) FROM audit")?
             .query_row([], |row| row.get(0))?;
-        Ok(Self { transaction, newest_row: Cell::new(newest_row), changed: RefCell::default(), recent, pace })
+        Ok(Self { transaction, newest_row: Cell::new(newest_row), changed: RefCell::default(), recent })
     }
 
     /// Returns the number of the newest audit row. With one writer the next ones are known before they are written, so
@@ -276,13 +262,6 @@ impl<'c> Batch<'c> {
     pub(super) fn take(&self, id: UserId) -> Option<Held> {
         let of_batch = self.changed.borrow_mut().people.remove(&id);
         of_batch.or_else(|| self.recent.borrow_mut().take(id))
-    }
-
-    /// Notes how long it took to read somebody who was not among those; not where others read ahead, and note it themselves.
-    pub(super) fn note_reading(&self, took: Duration) {
-        if !self.pace.is_slow() {
-            self.pace.note(took);
-        }
     }
 
     /// Has somebody be among those once the batch is durable, and for the rest of the batch.
@@ -344,7 +323,6 @@ struct Thread {
     counters: Arc<Counters>,
     memory: Arc<Memory>,
     recent: RefCell<Recent<Held>>,
-    pace: Arc<Pace>,
     closing: Option<oneshot::Sender<()>>,
 }
 
@@ -424,7 +402,7 @@ impl Thread {
 
     fn attempt(&self, commands: &mut [Box<dyn Command>]) -> Result<Vec<Effect>, Undone> {
         let failed = |doing| move |error| Undone::Failed(explain(doing, &error).to_string());
-        let batch = Batch::begin(&self.connection, &self.recent, &self.pace).map_err(failed("begin"))?;
+        let batch = Batch::begin(&self.connection, &self.recent).map_err(failed("begin"))?;
         for command in commands {
             if !batch.run(command.as_mut()) {
                 return Err(Undone::Spoilt);
