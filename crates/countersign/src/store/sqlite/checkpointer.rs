@@ -95,7 +95,8 @@ impl Checkpointer {
         Ok(Self { bell: Some(bell), is_idle, thread: Some(thread), phase: Phase::Ended, pages: 0 })
     }
 
-    /// Looks after a log of `pages`, after a commit of `changes`. Returns the mode in which the caller is to copy the rest of it now, if it is to.
+    /// Looks after a log of `pages`, after a commit of `changes`. Returns the mode in which the caller is to copy the rest of
+    /// it now, if it is to.
     pub(super) fn tend(&mut self, pages: u64, changes: usize) -> Option<&'static str> {
         if self.phase == Phase::Copying && self.is_idle.load(Relaxed) {
             self.phase = Phase::Copied;
