@@ -52,7 +52,7 @@ pub struct Running {
 /// Starts the server. In an empty data directory it makes the first accounts and returns their credentials.
 pub async fn start(config: Config, clock: Clock) -> Result<(Running, Option<FirstCredentials>)> {
     // The port first: a second server must not touch the data of the first.
-    let listener = listen(config.server.listen).await?;
+    let listener = listen(config.server.listen)?;
     let address = listener.local_addr().map_err(|error| Error::Store(format!("listen: {error}")))?;
     let tls = certificates(&config)?;
     let config = Config { server: crate::config::Server { listen: address, ..config.server }, ..config };
@@ -147,8 +147,8 @@ impl Running {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
+fn listen(address: SocketAddr) -> Result<TcpListener> {
+    server::listen(address).map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::AddrInUse => "; another program uses the port, choose another with --listen",
             std::io::ErrorKind::PermissionDenied => {

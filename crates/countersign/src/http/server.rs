@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until, timeout};
@@ -29,6 +29,9 @@ use super::limit::Network;
 use super::pulse::{Exchange, Heard, Judgement, Pulse};
 use super::tls;
 
+/// Connections that may wait to be accepted; the system allows as many or fewer (`net.core.somaxconn`). A connection that finds
+/// no place is told nothing, and tries again after a second.
+const BACKLOG: u32 = 4096;
 /// How long to leave the listener alone when the system has no file descriptor or memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long an idle connection has to say goodbye before it is dropped.
@@ -110,6 +113,17 @@ pub struct Drained {
     pub finished: usize,
     /// Connections that had not ended by then, and were cut.
     pub cut: usize,
+}
+
+/// Binds `address`, with room for a crowd that connects at once.
+///
+/// Fails when the address is taken, not this machine's, or not for us.
+pub fn listen(address: SocketAddr) -> Result<TcpListener, io::Error> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Or a restart would have to wait for the connections of the server before it to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves `router` on `listener` until `shutdown` resolves, then lets the requests in flight finish.
@@ -455,7 +469,7 @@ mod tests {
         }
 
         async fn start_with(router: Router, tls: Option<tls::Reloading>, limits: Limits) -> Self {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
             let address = listener.local_addr().unwrap();
             let stop = Arc::new(Notify::new());
             let asked = Arc::clone(&stop);
@@ -715,6 +729,18 @@ mod tests {
         let (_, waited) = server.connect().await.end().await;
 
         assert_about(waited, millis(150));
+    }
+
+    #[tokio::test]
+    async fn a_crowd_that_connects_at_once_waits_for_nobody_to_accept_it() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+
+        let crowd = future::join_all((0..500).map(|_| TcpStream::connect(address)));
+        // Whoever finds no place tries again after a second.
+        let crowd = timeout(millis(900), crowd).await.expect("everybody is let in");
+
+        assert!(crowd.iter().all(Result::is_ok));
     }
 
     #[tokio::test]
