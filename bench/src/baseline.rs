@@ -40,6 +40,7 @@ impl Bench<'_> {
         Ok(Verification {
             at_half_load: self.at_load(target, connections, &reached, 0.5).await?,
             at_nine_tenths: Some(self.at_load(target, connections, &reached, 0.9).await?),
+            beside_chores: Vec::new(),
             working_set: Some(WorkingSet { people: people as u64, at_connections: at }),
             at_connections: Beside::Baseline(measured),
         })

@@ -2,7 +2,10 @@
 
 use crate::{
     plot::{self, Bars, Line, short},
-    report::{AtConnections, AtLoad, Beside, OverloadReport, Report, grouped, range, with_range},
+    report::{
+        AtConnections, AtLoad, Beside, BesideChore, OverloadReport, Report, Verification, grouped, range,
+        with_range,
+    },
     sample::Percentiles,
 };
 use anyhow::{Context, Result, bail};
@@ -121,6 +124,7 @@ impl Found {
         }
         if !self.postgres.is_empty() {
             tables.push(("postgres", self.postgres.iter().map(postgres).collect::<Vec<_>>().join("\n")));
+            tables.push(("postgres-loads", self.postgres.iter().map(postgres_loads).collect()));
         }
         if let Some(report) = self.overloads.last() {
             tables.push(("overload", overload(report)));
@@ -352,29 +356,41 @@ fn estates(reports: &[Report]) -> String {
     table
 }
 
-fn loads(reports: &[Report]) -> String {
+/// The columns of a load by timetable, behind what tells them apart.
+const AT_LOAD: [&str; 7] =
+    ["load", "verifications/s due", "done", "never begun", "p50 ms", "p99 ms", "p99.9 ms"];
+
+fn loads_head(what: &str) -> String {
     let mut table = String::new();
-    let columns =
-        ["people", "load", "verifications/s due", "done", "never begun", "p50 ms", "p99 ms", "p99.9 ms"];
-    row(&mut table, columns.map(str::to_owned));
-    row(&mut table, columns.map(|_| "---".to_owned()));
+    let columns = || std::iter::once(what).chain(AT_LOAD);
+    row(&mut table, columns().map(str::to_owned));
+    row(&mut table, columns().map(|_| "---".to_owned()));
+    table
+}
+
+fn loads_row(table: &mut String, what: String, at: &AtLoad) {
+    let latency = &at.latency_ms;
+    row(
+        table,
+        [
+            what,
+            format!("{:.0} %", at.share * 100.0),
+            grouped(at.due_per_second),
+            grouped(at.per_second.median),
+            at.never_begun.to_string(),
+            format!("{:.1}", latency.p50),
+            format!("{:.1}", latency.p99),
+            format!("{:.1}", latency.p999),
+        ],
+    );
+}
+
+fn loads(reports: &[Report]) -> String {
+    let mut table = loads_head("people");
     for report in reports {
         let verification = &report.verification;
         for at in std::iter::once(&verification.at_half_load).chain(&verification.at_nine_tenths) {
-            let latency = &at.latency_ms;
-            row(
-                &mut table,
-                [
-                    grouped(report.settings.users as f64),
-                    format!("{:.0} %", at.share * 100.0),
-                    grouped(at.due_per_second),
-                    grouped(at.per_second.median),
-                    at.never_begun.to_string(),
-                    format!("{:.1}", latency.p50),
-                    format!("{:.1}", latency.p99),
-                    format!("{:.1}", latency.p999),
-                ],
-            );
+            loads_row(&mut table, grouped(report.settings.users as f64), at);
         }
     }
     table
@@ -455,6 +471,18 @@ fn postgres(report: &Report) -> String {
                 ],
             );
         }
+    }
+    table
+}
+
+fn postgres_loads(report: &Report) -> String {
+    let mut table = loads_head("meanwhile");
+    let Verification { at_half_load, at_nine_tenths, beside_chores, .. } = &report.verification;
+    for at in std::iter::once(at_half_load).chain(at_nine_tenths) {
+        loads_row(&mut table, "–".to_owned(), at);
+    }
+    for BesideChore { chore, times, at } in beside_chores {
+        loads_row(&mut table, format!("`{chore}`, {times} times"), at);
     }
     table
 }

@@ -1,7 +1,7 @@
 //! An estate that is kept in a folder: ten million people take long to make, and many runs can work with the same ones.
 //!
 //! Beside the data directory lie who the people are and which of their codes were used, as of the end of the last run. A run
-//! takes that away when it begins and puts it back when it has ended well: what is there is true, or is not there.
+//! takes that away when it begins and puts it back when its last server has stopped: what is there is true, or is not there.
 
 use crate::{estate::Estate, report::Made, sample::Spread, server::DATA};
 use anyhow::{Context, Result, bail, ensure};

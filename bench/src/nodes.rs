@@ -5,11 +5,15 @@ use crate::{
     measured::{Bench, FIRST_GUESS, Measured, Target, latencies, spread},
     pgbench::{Form, Peer, Pgbench, Transactions},
     postgres::Postgres,
-    report::{Beside, ByNodes, NodesAtConnections, Verification},
+    report::{Beside, BesideChore, ByNodes, NodesAtConnections, Verification},
     sample::Spread,
     server::Server,
 };
 use anyhow::{Context, Result};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// What PostgreSQL does of its own accord now and then, and here all the time.
+const CHORES: [&str; 2] = ["VACUUM users, audit", "CHECKPOINT"];
 
 /// One after the other, so that what disturbs one disturbs the others.
 struct Round {
@@ -38,12 +42,39 @@ impl Bench<'_> {
         }
         let most = measured.iter().max_by_key(|at| at.connections).context("no load was measured")?;
         let (most, reached) = (most.connections, most.one_node.per_second.clone());
+        let at_half_load = self.at_load(one, most, &reached, 0.5).await?;
+        let at_nine_tenths = Some(self.at_load(one, most, &reached, 0.9).await?);
+        let mut beside_chores = Vec::new();
+        for chore in CHORES {
+            beside_chores.push(self.beside_chore(one, chore, most, &reached).await?);
+        }
         Ok(Verification {
-            at_half_load: self.at_load(one, most, &reached, 0.5).await?,
-            at_nine_tenths: Some(self.at_load(one, most, &reached, 0.9).await?),
+            at_half_load,
+            at_nine_tenths,
+            beside_chores,
             working_set: None,
             at_connections: Beside::Pgbench(measured),
         })
+    }
+
+    /// Verifies at half load while PostgreSQL does a chore again and again.
+    async fn beside_chore(
+        &mut self,
+        one: Target<'_>,
+        chore: &str,
+        connections: usize,
+        reached: &Spread,
+    ) -> Result<BesideChore> {
+        let postgres = one.postgres.context("there is no PostgreSQL")?;
+        eprintln!("beside {chore}:");
+        let times = AtomicU64::new(0);
+        // It never rests meanwhile, so nobody may wait for that.
+        let alone = Target { postgres: None, ..one };
+        let at = tokio::select! {
+            at = self.at_load(alone, connections, reached, 0.5) => at?,
+            error = postgres.repeat(chore, &times) => return Err(error),
+        };
+        Ok(BesideChore { chore: chore.to_owned(), times: times.load(Relaxed), at })
     }
 
     /// Interleaves slices of both scripts of `pgbench`, of one node and of two.

@@ -2,7 +2,13 @@
 
 use crate::cpu;
 use anyhow::{Context, Result, ensure};
-use std::{fs, path::Path, process::Stdio, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::Stdio,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, ChildStdin, Command},
@@ -107,6 +113,16 @@ impl Postgres {
         self.sql("postgres", &alone).await?;
         self.sql("postgres", &format!("CREATE DATABASE {database} TEMPLATE {DATABASE}")).await?;
         Ok(())
+    }
+
+    /// Does a chore in the database the servers work on, again and again, until something breaks; counts how often.
+    pub(crate) async fn repeat(&self, chore: &str, times: &AtomicU64) -> anyhow::Error {
+        loop {
+            if let Err(error) = self.sql(DATABASE, chore).await {
+                return error;
+            }
+            times.fetch_add(1, Relaxed);
+        }
     }
 
     /// Brings what was written ahead into the tables, and makes the files that held it ready to be written again.

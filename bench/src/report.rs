@@ -118,6 +118,9 @@ pub(crate) struct Verification {
     /// Absent in what older runs found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) at_nine_tenths: Option<AtLoad>,
+    /// At half load while the store is looked after.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) beside_chores: Vec<BesideChore>,
     /// The same as at most connections, of some people only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) working_set: Option<WorkingSet>,
@@ -187,6 +190,17 @@ pub(crate) struct AtLoad {
     /// Those that were due and not begun when the slice ended. They count as latencies until then.
     pub(crate) never_begun: usize,
     pub(crate) latency_ms: Percentiles,
+}
+
+/// The same while PostgreSQL does something it has to do now and then.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BesideChore {
+    /// The statement that does it.
+    pub(crate) chore: String,
+    /// How often it was done.
+    pub(crate) times: u64,
+    pub(crate) at: AtLoad,
 }
 
 /// One kind of operation at each number of connections.
@@ -283,7 +297,8 @@ impl Report {
             Beside::Baseline(measured) => fmt_table(f, COLUMNS, measured.iter().map(AtConnections::row))?,
             Beside::Pgbench(measured) => nodes::fmt_nodes(f, measured)?,
         }
-        let Verification { at_half_load, at_nine_tenths, working_set, .. } = &self.verification;
+        let Verification { at_half_load, at_nine_tenths, beside_chores, working_set, .. } =
+            &self.verification;
         if let Some(WorkingSet { people, at_connections }) = working_set {
             let people = grouped(*people as f64);
             writeln!(f, "\nof {people} people only, who are scattered over all:")?;
@@ -291,12 +306,10 @@ impl Report {
         }
         writeln!(f)?;
         for at in std::iter::once(at_half_load).chain(at_nine_tenths) {
-            let (rate, latency) = (grouped(at.due_per_second), in_short(&at.latency_ms));
-            writeln!(
-                f,
-                "at {:.1} of that load, {rate} verifications/s due over {} connections: {latency}, {} never begun",
-                at.share, at.connections, at.never_begun
-            )?;
+            writeln!(f, "{at}")?;
+        }
+        for BesideChore { chore, times, at } in beside_chores {
+            writeln!(f, "beside {times} times {chore}: {at}")?;
         }
         for operation in &self.operations {
             writeln!(f, "\n{}: {}", operation.name, operation.what)?;
@@ -315,6 +328,17 @@ impl Report {
             self.unexpected_answers
         )?;
         writeln!(f, "audit trail holds ({:.1} s)", self.audit.seconds)
+    }
+}
+
+impl fmt::Display for AtLoad {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (rate, latency) = (grouped(self.due_per_second), in_short(&self.latency_ms));
+        write!(
+            f,
+            "at {:.1} of that load, {rate} verifications/s due over {} connections: {latency}, {} never begun",
+            self.share, self.connections, self.never_begun
+        )
     }
 }
 

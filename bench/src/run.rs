@@ -238,10 +238,10 @@ impl Run<'_> {
         let operations = bench.operations(&server, &others, &options.connections()).await?;
         let after_load = server.memory()?.now;
         server.stop().await?;
-        let audit = audit(installation).await?;
         if let Some(kept) = self.kept {
             kept.put(&making, &bench.estate)?;
         }
+        let audit = audit(installation).await?;
 
         let Making { users, start_empty, idle_empty, peak, through_api, inside, data_bytes } = making;
         let report = Report {
