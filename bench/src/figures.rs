@@ -40,8 +40,10 @@ pub(crate) struct Into {
 /// All that was found.
 #[derive(Default)]
 pub(crate) struct Found {
-    /// On the embedded store, smallest estate first.
+    /// On the embedded store, smallest estate first, each number of people once.
     estates: Vec<Report>,
+    /// Of as many people as one of those, over other connections.
+    others: Vec<Report>,
     postgres: Vec<Report>,
     overloads: Vec<OverloadReport>,
 }
@@ -62,11 +64,23 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 impl Found {
-    /// Takes what a run found.
+    /// Takes what a run found. Of several with as many people the last is the estate that is compared with others; the table of
+    /// operations may still be of one before.
     pub(crate) fn add(&mut self, report: Report) {
-        let reports = if report.postgres.is_some() { &mut self.postgres } else { &mut self.estates };
-        reports.push(report);
-        reports.sort_by_key(|report| report.settings.users);
+        let users = report.settings.users;
+        if report.postgres.is_some() {
+            self.postgres.push(report);
+        } else if let Some(before) = self.estates.iter_mut().find(|before| before.settings.users == users) {
+            self.others.push(std::mem::replace(before, report));
+        } else {
+            self.estates.push(report);
+        }
+        self.estates.sort_by_key(|report| report.settings.users);
+    }
+
+    /// Returns the run that measured the most operations.
+    fn of_operations(&self) -> Option<&Report> {
+        self.estates.iter().chain(&self.others).max_by_key(|report| report.operations.len())
     }
 
     /// Writes tables and plots.
@@ -95,8 +109,7 @@ impl Found {
 
     fn plots(&self) -> Vec<(&'static str, String)> {
         let mut plots = Vec::new();
-        // Operations are measured on one estate; the one with the most of them is shown.
-        if let Some(report) = self.estates.iter().max_by_key(|report| report.operations.len()) {
+        if let Some(report) = self.of_operations() {
             plots.push(("operations.svg", operations(report)));
         }
         if !self.estates.is_empty() {
@@ -117,7 +130,7 @@ impl Found {
             tables.push(("estates", estates(&self.estates)));
             tables.push(("loads", loads(&self.estates)));
         }
-        if let Some(report) = self.estates.iter().max_by_key(|report| report.operations.len())
+        if let Some(report) = self.of_operations()
             && !report.operations.is_empty()
         {
             tables.push(("operations", operation_table(report)));

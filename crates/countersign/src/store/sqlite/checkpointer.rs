@@ -23,7 +23,7 @@ use tracing::warn;
 
 /// Pages the log grows by before they are copied while there is little to do: few enough that the disk has them soon, because
 /// commits wait for it meanwhile.
-const STEP: u64 = 1000;
+const STEP: u64 = 250;
 /// The same while changes crowd: a page that is written several times between two copies is copied once.
 const CROWDED_STEP: u64 = 4000;
 /// Changes in a commit from which on they crowd.
@@ -158,9 +158,10 @@ mod tests {
     fn a_log_is_copied_in_steps_and_ended_when_it_is_long() {
         assert_eq!(task(STEP - 1, STEP - 1, STEP, Phase::Ended), Task::Wait);
         assert_eq!(task(STEP, STEP, STEP, Phase::Ended), Task::Copy);
-        assert_eq!(task(STEP + REST, REST, STEP, Phase::Copying), Task::Wait);
-        assert_eq!(task(STEP + REST, REST, STEP, Phase::Copied), Task::Wait);
-        assert_eq!(task(LONG, STEP, STEP, Phase::Copied), Task::Copy);
+        assert_eq!(task(2 * STEP, STEP, STEP, Phase::Copying), Task::Wait);
+        assert_eq!(task(2 * STEP - 1, STEP - 1, STEP, Phase::Copied), Task::Wait);
+        assert_eq!(task(2 * STEP, STEP, STEP, Phase::Copied), Task::Copy);
+        assert_eq!(task(LONG, REST + 1, STEP, Phase::Copied), Task::Copy);
         assert_eq!(task(LONG + REST, REST, STEP, Phase::Copied), Task::End);
     }
 
