@@ -18,6 +18,7 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 use tracing::warn;
 
@@ -34,6 +35,11 @@ const REST: u64 = 400;
 const LONG: u64 = 16_000;
 /// Pages after which the writer waits for the copy: it makes more than the disk takes.
 const LONGEST: u64 = 2 * LONG;
+
+/// How long the writer waits for the copy at most.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often it looks meanwhile.
+const LOOK: Duration = Duration::from_micros(500);
 
 /// What is to be done about a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,27 +101,43 @@ impl Checkpointer {
         Ok(Self { bell: Some(bell), is_idle, thread: Some(thread), phase: Phase::Ended, pages: 0 })
     }
 
-    /// Looks after a log of `pages`, after a commit of `changes`. Returns the mode in which the caller is to copy the rest of
-    /// it now, if it is to.
-    pub(super) fn tend(&mut self, pages: u64, changes: usize) -> Option<&'static str> {
-        if self.phase == Phase::Copying && self.is_idle.load(Relaxed) {
-            self.phase = Phase::Copied;
-        }
+    /// Looks after a log of `pages`, after a commit of `changes`. Returns whether the caller is to copy the rest of it now.
+    pub(super) fn tend(&mut self, pages: u64, changes: usize) -> bool {
+        self.look();
         // Fewer than last time: the log was begun anew.
         let fresh = pages.checked_sub(self.pages).unwrap_or(pages);
         let step = if changes < CROWD { STEP } else { CROWDED_STEP };
         match task(pages, fresh, step, self.phase) {
-            Task::Wait => None,
-            Task::End => Some("PASSIVE"),
-            // Waits for the copying thread, as long as the connection is patient.
-            Task::Catch => Some("FULL"),
+            Task::Wait => false,
+            Task::End => true,
+            Task::Catch => {
+                self.wait();
+                true
+            }
             Task::Copy => {
                 (self.phase, self.pages) = (Phase::Copying, pages);
                 self.is_idle.store(false, Relaxed);
                 // It rests, so there is room; should it be gone, the log grows until the writer copies it.
                 let _ = self.bell.as_ref().map(|bell| bell.try_send(()));
-                None
+                false
             }
+        }
+    }
+
+    /// Waits until nothing is being copied, but not for ever. SQLite has nobody wait for somebody else's checkpoint, whatever
+    /// the patience of the connection.
+    pub(super) fn wait(&mut self) {
+        let begun = Instant::now();
+        while !self.is_idle.load(Relaxed) && begun.elapsed() < PATIENCE {
+            thread::sleep(LOOK);
+        }
+        self.look();
+    }
+
+    /// Notes if the copying has come to its end.
+    fn look(&mut self) {
+        if self.phase == Phase::Copying && self.is_idle.load(Relaxed) {
+            self.phase = Phase::Copied;
         }
     }
 

@@ -332,8 +332,8 @@ impl Thread {
             let commands = self.gather(message);
             let changes = commands.len();
             self.settle(commands);
-            if let Some(mode) = self.checkpointer.tend(self.counters.log_pages.load(Relaxed), changes) {
-                self.checkpoint(mode);
+            if self.checkpointer.tend(self.counters.log_pages.load(Relaxed), changes) {
+                self.checkpoint("PASSIVE");
             }
         }
         self.empty_log();
@@ -395,6 +395,7 @@ impl Thread {
             Err(Undone::Failed(reason)) => {
                 commands.into_iter().for_each(|command| command.answer(Err(reason.clone())));
                 // Where the log cannot grow, beginning it anew makes room.
+                self.checkpointer.wait();
                 self.checkpoint("PASSIVE");
             }
         }
