@@ -3,8 +3,8 @@
 use crate::{
     plot::{self, Bars, Line, short},
     report::{
-        AtConnections, AtLoad, Beside, BesideChore, OverloadReport, Report, Verification, grouped, range,
-        with_range,
+        AtConnections, AtLoad, Beside, BesideChore, OverloadReport, PruningReport, Report, Verification,
+        grouped, range, with_range,
     },
     sample::Percentiles,
 };
@@ -19,7 +19,7 @@ use std::{
 /// What runs found, and where the figures go.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Files that runs wrote by --json: of several estates, of PostgreSQL, of an overload.
+    /// Files that runs wrote by --json: of several estates, of PostgreSQL, of an overload, of pruning.
     #[arg(required = true)]
     found: Vec<PathBuf>,
     #[command(flatten)]
@@ -46,6 +46,8 @@ pub(crate) struct Found {
     others: Vec<Report>,
     postgres: Vec<Report>,
     overloads: Vec<OverloadReport>,
+    /// Shortest trail first.
+    prunings: Vec<PruningReport>,
 }
 
 /// Reads files and makes figures of them.
@@ -55,6 +57,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
         if let Ok(report) = serde_json::from_slice(&text) {
             found.add(report);
+        } else if let Ok(pruning) = serde_json::from_slice(&text) {
+            found.add_pruning(pruning);
         } else {
             let overload = serde_json::from_slice(&text);
             found.overloads.push(overload.with_context(|| format!("read {}", path.display()))?);
@@ -76,6 +80,12 @@ impl Found {
             self.estates.push(report);
         }
         self.estates.sort_by_key(|report| report.settings.users);
+    }
+
+    /// Takes what a run of pruning found.
+    pub(crate) fn add_pruning(&mut self, report: PruningReport) {
+        self.prunings.push(report);
+        self.prunings.sort_by_key(|report| report.events);
     }
 
     /// Returns the run that measured the most operations.
@@ -142,6 +152,10 @@ impl Found {
         if let Some(report) = self.overloads.last() {
             tables.push(("overload", overload(report)));
             tables.push(("floods", floods(report)));
+        }
+        if !self.prunings.is_empty() {
+            tables.push(("pruning", pruning(&self.prunings)));
+            tables.push(("pruning-loads", pruning_loads(&self.prunings)));
         }
         tables
     }
@@ -496,6 +510,41 @@ fn postgres_loads(report: &Report) -> String {
     }
     for BesideChore { chore, times, at } in beside_chores {
         loads_row(&mut table, format!("`{chore}`, {times} times"), at);
+    }
+    table
+}
+
+fn pruning(reports: &[PruningReport]) -> String {
+    let mut table = String::new();
+    let columns =
+        ["people", "events", "events a step", "steps", "p50 ms", "p99 ms", "longest ms", "events/s"];
+    row(&mut table, columns.map(str::to_owned));
+    row(&mut table, columns.map(|_| "---".to_owned()));
+    for report in reports {
+        let Percentiles { samples, p50, p99, max, .. } = &report.step_ms;
+        row(
+            &mut table,
+            [
+                grouped(report.users as f64),
+                grouped(report.events as f64),
+                report.step_events.to_string(),
+                samples.to_string(),
+                format!("{p50:.1}"),
+                format!("{p99:.1}"),
+                format!("{max:.1}"),
+                grouped(report.pruned_per_second),
+            ],
+        );
+    }
+    table
+}
+
+fn pruning_loads(reports: &[PruningReport]) -> String {
+    let mut table = loads_head("people");
+    for report in reports {
+        let people = grouped(report.users as f64);
+        loads_row(&mut table, people.clone(), &report.alone);
+        loads_row(&mut table, format!("{people}, while events are pruned"), &report.beside);
     }
     table
 }

@@ -27,6 +27,7 @@ mod pgbench;
 mod plot;
 mod postgres;
 mod provider;
+mod pruning;
 mod report;
 mod run;
 mod sample;
@@ -64,6 +65,8 @@ enum Command {
     Check(check::Options),
     /// Sends a server of its own more than it can carry, and floods it beside the traffic of others.
     Overload(overload::Options),
+    /// Prunes the audit trail while people verify.
+    Pruning(pruning::Options),
     /// Makes tables and plots of what runs found.
     Figures(figures::Options),
     /// Loads people into a server that runs.
@@ -134,6 +137,7 @@ async fn perform(command: &Command, threads: usize) -> Result<()> {
         Command::Run(options) => run::run(options, threads).await,
         Command::Check(options) => check::run(options).await,
         Command::Overload(options) => overload::run(options, threads).await,
+        Command::Pruning(options) => pruning::run(options, threads).await,
         Command::Figures(options) => figures::run(options),
         Command::Load(options) => load(options).await,
         Command::Crash(options) => crash::run(options).await,

@@ -188,22 +188,42 @@ impl Bench<'_> {
         eprintln!("verifying {rate:.0} times a second over {connections} connections");
 
         let mut works = self.verifications(connections, self.estate.len());
-        let (mut latencies, mut rates, mut never_begun) = (Latencies::default(), Vec::new(), 0);
+        let mut rounds = Rounds::default();
         for _ in 0..self.rounds {
             let (verify, back) = self.slice(target, works, Pace::PerSecond(rate), rate).await?;
-            rates.push(verify.slice.rate());
-            never_begun += verify.slice.never_begun.len();
-            latencies.append(verify.slice.latencies_of_all());
+            rounds.add(verify.slice);
             works = back;
         }
-        Ok(AtLoad {
+        Ok(rounds.at_load(share, connections, rate))
+    }
+}
+
+/// Slices by the same timetable.
+#[derive(Default)]
+pub(crate) struct Rounds {
+    latencies: Latencies,
+    rates: Vec<f64>,
+    never_begun: usize,
+}
+
+impl Rounds {
+    /// Takes one more.
+    pub(crate) fn add(&mut self, slice: Slice) {
+        self.rates.push(slice.rate());
+        self.never_begun += slice.never_begun.len();
+        self.latencies.append(slice.latencies_of_all());
+    }
+
+    /// Sums them up: so many verifications a second were due, which is a share of what was reached.
+    pub(crate) fn at_load(self, share: f64, connections: usize, due_per_second: f64) -> AtLoad {
+        AtLoad {
             share,
             connections,
-            due_per_second: rate,
-            per_second: Spread::of(rates),
-            never_begun,
-            latency_ms: latencies.percentiles(),
-        })
+            due_per_second,
+            per_second: Spread::of(self.rates),
+            never_begun: self.never_begun,
+            latency_ms: self.latencies.percentiles(),
+        }
     }
 }
 

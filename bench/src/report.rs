@@ -2,9 +2,11 @@
 
 mod nodes;
 mod overload;
+mod pruning;
 
 pub(crate) use nodes::{ByNodes, NodesAtConnections, PostgresStore};
 pub(crate) use overload::{Beyond, Flood, OverloadReport, Peak, Refusal, Side};
+pub(crate) use pruning::PruningReport;
 
 use crate::{
     machine::Machine,

@@ -31,8 +31,6 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// How often we look whether it answers, finer than what we report.
 const POLL: Duration = Duration::from_micros(500);
-/// Bytes of a page of the embedded database.
-const PAGE: usize = 4096;
 /// What switches off the limits a single address would meet, and on the handler to compare with.
 const ENVIRONMENT: [(&str, &str); 5] = [
     ("COUNTERSIGN__LIMITS__PER_ADDRESS", "0"),
@@ -44,6 +42,8 @@ const ENVIRONMENT: [(&str, &str); 5] = [
 
 /// The data directory, in its room.
 pub(crate) const DATA: &str = "data";
+/// The embedded store, in it.
+const DATABASE: &str = "countersign.db";
 /// What `init` printed, beside it.
 const INIT: &str = "init.json";
 
@@ -191,7 +191,7 @@ impl Installation {
     /// Page by page, as a server reads it: what the kernel reads ahead it keeps in pieces of megabytes, and a write to a page
     /// of such a piece costs it a look at each page of the piece.
     pub(crate) fn warm(&self) -> Result<()> {
-        let path = self.data.join("countersign.db");
+        let path = self.data.join(DATABASE);
         let pages = pages_of_people(&path).context("find the pages of people")?;
         let mut file = fs::File::open(&path).context("read the database")?;
         let mut piece = vec![0; 4 << 20];
@@ -199,9 +199,17 @@ impl Installation {
             fadvise(&file, 0, None, Advice::DontNeed)?;
             fadvise(&file, 0, None, Advice::Random)?;
             while file.read(&mut piece)? > 0 {}
-            pages.iter().try_for_each(|page| file.read_exact_at(&mut piece[..PAGE], (page - 1) * PAGE as u64))
+            pages.iter().try_for_each(|page| file.read_exact_at(&mut piece[..page.bytes], page.offset))
         };
         read().context("read the database")
+    }
+
+    /// Returns how many events the embedded store's audit trail has. No server runs.
+    pub(crate) fn trail_length(&self) -> Result<u64> {
+        // Rows go at the beginning only, so there are no gaps.
+        let query = "SELECT coalesce(max(row) - min(row) + 1, 0) FROM audit";
+        let length = at_rest(&self.data.join(DATABASE))?.query_row(query, [], |row| row.get::<_, i64>(0));
+        Ok(u64::try_from(length.context("count events")?)?)
     }
 
     /// Returns the bytes the data directory takes.
@@ -221,17 +229,29 @@ impl Installation {
     }
 }
 
-/// Returns the numbers of the pages that hold people and the index of their ids, in the order of the file. No server runs.
-fn pages_of_people(database: &Path) -> Result<Vec<u64>> {
-    // Nothing changes, and there is no log.
+/// Opens a database that nobody changes: there is no log.
+fn at_rest(database: &Path) -> Result<Database> {
     let unchanged = format!("file:{}?immutable=1", database.display());
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    let database = Database::open_with_flags(unchanged, flags)?;
-    let mut statement = database.prepare("SELECT pageno FROM dbstat WHERE name = ?1")?;
+    Database::open_with_flags(unchanged, flags).context("open the database")
+}
+
+/// A page of a database, where it is in the file.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct PageAt {
+    offset: u64,
+    bytes: usize,
+}
+
+/// Returns the pages that hold people and the index of their ids, in the order of the file. No server runs.
+fn pages_of_people(database: &Path) -> Result<Vec<PageAt>> {
+    let database = at_rest(database)?;
+    let mut statement = database.prepare("SELECT pgoffset, pgsize FROM dbstat WHERE name = ?1")?;
     let mut pages = Vec::new();
     for tree in ["users", "users_id"] {
-        for page in statement.query_map([tree], |row| row.get::<_, i64>(0))? {
-            pages.push(u64::try_from(page?)?);
+        for page in statement.query_map([tree], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))? {
+            let (offset, bytes) = page?;
+            pages.push(PageAt { offset: u64::try_from(offset)?, bytes: usize::try_from(bytes)? });
         }
     }
     pages.sort_unstable();
@@ -387,7 +407,7 @@ mod tests {
         let pages = pages_of_people(&path).expect("read");
 
         // The first page lists the tables; a row, and so its entry in the index, takes a page and the rest of it another.
-        assert_eq!(pages, [3, 4, 9, 10]);
+        assert_eq!(pages, [2, 3, 8, 9].map(|before| PageAt { offset: before * 4096, bytes: 4096 }));
     }
 
     #[test]

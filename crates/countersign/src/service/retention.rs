@@ -204,15 +204,24 @@ pub async fn keep(app: &App) -> Result<u64> {
     };
     let millis = i64::try_from(DAY.saturating_mul(kept.keep_days).as_millis()).unwrap_or(i64::MAX);
     let before = Timestamp::from_millis(app.clock.now().millis().saturating_sub(millis));
-    let tell = |count| app.metrics.pruned(count);
+    let tell = |step: Step| app.metrics.pruned(step.events);
     let pruned = prune(&app.store, &app.keys, &app.clock, directory, before, tell).await?;
     app.metrics.pruning_ended(app.clock.now());
     Ok(pruned)
 }
 
+/// Events that went together.
+#[derive(Debug, Clone, Copy)]
+pub struct Step {
+    /// How many.
+    pub events: u64,
+    /// How long it took to archive and to prune them.
+    pub took: Duration,
+}
+
 /// Archives events from before a time in a directory and prunes them; returns how many that were.
 ///
-/// `tell` is told of each step. It ends early, and nothing is lost, at the first event that is not old enough, and where
+/// `tell` is told of each step, before the rest after it. It ends early, and nothing is lost, at the first event that is not old enough, and where
 /// somebody else is pruning.
 pub async fn prune(
     store: &Store,
@@ -220,7 +229,7 @@ pub async fn prune(
     clock: &Clock,
     directory: &Path,
     before: Timestamp,
-    mut tell: impl FnMut(u64),
+    mut tell: impl FnMut(Step),
 ) -> Result<u64> {
     let stored = store.meta(EDGE).await?;
     let edge = match &stored {
@@ -235,13 +244,14 @@ pub async fn prune(
     while let Some(span) = run.next_span().await? {
         loop {
             let begun = Instant::now();
-            let count = run.step(&span).await?;
-            if count == 0 {
+            let events = run.step(&span).await?;
+            if events == 0 {
                 break;
             }
-            pruned += count;
-            tell(count);
-            sleep((begun.elapsed() * RESTS).max(REST)).await;
+            let took = begun.elapsed();
+            pruned += events;
+            tell(Step { events, took });
+            sleep((took * RESTS).max(REST)).await;
         }
     }
     Ok(pruned)

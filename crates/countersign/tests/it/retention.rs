@@ -260,8 +260,8 @@ async fn many_events_go_in_several_steps() {
         &app.clock,
         estate.archive.path(),
         estate.app.now(),
-        |count| {
-            steps.push(count);
+        |step| {
+            steps.push(step.events);
         },
     )
     .await
