@@ -21,13 +21,14 @@ use crate::{
 };
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, FromRef},
-    middleware,
+    extract::{DefaultBodyLimit, FromRef, Request},
 };
 use dialects::mounting::Mounts;
 use forwarded::TrustedProxies;
+use futures_util::FutureExt;
 use limit::{Rate, RateLimits, Rates};
 use std::{ops::Deref, sync::Arc};
+use tower::service_fn;
 
 /// The application as handlers share it.
 pub type SharedApp = Arc<App>;
@@ -87,9 +88,14 @@ fn rates(limits: &config::Limits) -> Rates {
     }
 }
 
-/// Returns the router with everything mounted, behind what sorts requests by whose they are.
+/// Returns the router with everything mounted, behind what sorts requests by whose they are and what looks at each of them.
 pub fn router(web: Web) -> Router {
-    dialects::mounting::sorted(&web, routes(web.clone()))
+    let routes = routes(web.clone());
+    let answering = service_fn(move |request: Request| {
+        let request = web.mounts.sort(request);
+        request::answer(web.clone(), routes.clone(), request).map(Ok)
+    });
+    Router::new().fallback_service(answering)
 }
 
 /// Returns everything that is mounted.
@@ -102,6 +108,5 @@ pub fn routes(web: Web) -> Router {
         .fallback(request::not_found)
         .method_not_allowed_fallback(request::method_not_allowed)
         .layer(body_limit)
-        .layer(middleware::from_fn_with_state(web.clone(), request::layer))
         .with_state(web)
 }

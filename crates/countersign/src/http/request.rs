@@ -1,4 +1,4 @@
-//! The layer around everything: names each request, reads the clock once, limits, times, logs, writes problems.
+//! The outermost layer, before the router: names each request, reads the clock once, limits, times, logs, writes problems.
 
 use super::{
     Web,
@@ -7,21 +7,18 @@ use super::{
     server::Peer,
 };
 use crate::error::Error;
-use axum::{
-    Extension,
-    extract::{Request, State},
-    middleware::Next,
-    response::{IntoResponse, Response},
-};
+use axum::{Extension, Router, extract::Request, response::Response};
 use countersign_core::{Call, Rank, Timestamp, event::Actor};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, Limited};
 use std::{
+    convert::Infallible,
     net::{IpAddr, Ipv4Addr},
     panic::AssertUnwindSafe,
     time::Instant,
 };
+use tower::ServiceExt;
 
 /// The header that carries the request's id both ways.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -59,8 +56,8 @@ impl<S: Send + Sync> axum::extract::FromRequestParts<S> for RequestInfo {
     }
 }
 
-/// Wraps every request.
-pub async fn layer(State(web): State<Web>, mut request: Request, next: Next) -> Response {
+/// Answers a request: by a refusal, or by what the router answers.
+pub async fn answer(web: Web, router: Router, mut request: Request) -> Response {
     let began = Instant::now();
     let info = RequestInfo {
         id: request_id(request.headers()),
@@ -74,30 +71,33 @@ pub async fn layer(State(web): State<Web>, mut request: Request, next: Next) -> 
         mounted.request.clone_from(&info.id);
         mounted.clone()
     });
-    let mut answer = match web.limits.check_address(info.ip) {
-        Ok(()) if !web.app.is_on_time() && !is_for_operators(request.uri().path()) => {
-            off_time().into_response()
+    let written = |problem: Problem| {
+        problem.log(&info.id);
+        match &mounted {
+            Some(mounted) => dialects::render(&problem, mounted, info.now),
+            None => problem.into_answer(&info.id),
         }
+    };
+    let mut answer = match web.limits.check_address(info.ip) {
+        Ok(()) if !web.app.is_on_time() && !is_for_operators(request.uri().path()) => written(off_time()),
         // Whoever cannot be served is refused before anything is spent on them: their path, their token, what they sent.
         Ok(()) if !request.method().is_safe() && web.app.store.is_full() => {
             pass_over(request, web.app.config.server.body_bytes).await;
-            Problem::from(Error::Busy).into_response()
+            written(Error::Busy.into())
         }
         Ok(()) => {
             request.extensions_mut().insert(info.clone());
-            undisturbed(next.run(request)).await
+            match routed(router, request).await {
+                Ok(answer) => answer,
+                Err(Turned { problem, allow }) => {
+                    let mut answer = written(problem);
+                    answer.headers_mut().extend(allow.map(|methods| (header::ALLOW, methods)));
+                    answer
+                }
+            }
         }
-        Err(retry) => Problem::too_many(&retry).into_response(),
+        Err(retry) => written(Problem::too_many(&retry)),
     };
-    if let Some(problem) = answer.extensions_mut().remove::<Problem>() {
-        let allow = answer.headers_mut().remove(header::ALLOW);
-        problem.log(&info.id);
-        answer = match &mounted {
-            Some(mounted) => dialects::render(&problem, mounted, info.now),
-            None => problem.into_answer(&info.id),
-        };
-        answer.headers_mut().extend(allow.map(|methods| (header::ALLOW, methods)));
-    }
     finish(&mut answer, &info.id);
     let (status, took) = (answer.status(), began.elapsed());
     web.app.metrics.answer(status, took);
@@ -140,11 +140,23 @@ fn logged(path: &str) -> String {
     path.split('/').map(shown).collect::<Vec<_>>().join("/")
 }
 
-/// Answers also for a handler that panics: the caller learns that nothing is known to have happened.
-async fn undisturbed(handler: impl Future<Output = Response>) -> Response {
-    AssertUnwindSafe(handler).catch_unwind().await.unwrap_or_else(|_| {
-        Problem::from(Error::Internal("a handler panicked; its message stands above".into())).into_response()
-    })
+/// Why the router has no answer, and which methods the path has if it is that.
+struct Turned {
+    problem: Problem,
+    allow: Option<HeaderValue>,
+}
+
+/// Has the router answer, also for a handler that panics: the caller learns that nothing is known to have happened.
+async fn routed(router: Router, request: Request) -> Result<Response, Turned> {
+    let Ok(answer) = AssertUnwindSafe(router.oneshot(request)).catch_unwind().await else {
+        let problem = Error::Internal("a handler panicked; its message stands above".into()).into();
+        return Err(Turned { problem, allow: None });
+    };
+    let mut answer = answer.unwrap_or_else(|never: Infallible| match never {});
+    match answer.extensions_mut().remove::<Problem>() {
+        Some(problem) => Err(Turned { problem, allow: answer.headers_mut().remove(header::ALLOW) }),
+        None => Ok(answer),
+    }
 }
 
 /// No answer of ours is for a cache, a frame or a guess at its type.

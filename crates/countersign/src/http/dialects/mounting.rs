@@ -7,17 +7,15 @@ use crate::{
     app::App,
     config::{Config, dialects::host_name},
     error::{Error, Result},
-    http::Web,
     service::{organisations, setup},
 };
-use axum::{Router, extract::Request};
+use axum::extract::Request;
 use countersign_core::{Organisation, OrganisationId, refusal::Invalid};
 use http::{Uri, header, uri::PathAndQuery};
 use std::{
     collections::BTreeMap,
     sync::{Arc, OnceLock},
 };
-use tower::{ServiceExt, service_fn};
 
 /// Paths that are the server's own on every host.
 const COMMON: [&str; 4] = ["/enrol", "/healthz", "/readyz", "/metrics"];
@@ -78,7 +76,7 @@ impl Mounts {
     }
 
     /// Notes whose request it is, and makes its path the one that is routed by.
-    fn sort(&self, mut request: Request) -> Request {
+    pub fn sort(&self, mut request: Request) -> Request {
         let Some(placed) = self.place(&request) else { return request };
         let path = request.uri().path().to_owned();
         let prefix = placed.dialect.prefix();
@@ -142,16 +140,6 @@ impl Mounts {
 struct Placed {
     dialect: Dialect,
     has_prefix: bool,
-}
-
-/// Has requests sorted before they are routed.
-pub(crate) fn sorted(web: &Web, router: Router) -> Router {
-    let web = web.clone();
-    let sorting = service_fn(move |request: Request| {
-        let (router, request) = (router.clone(), web.mounts.sort(request));
-        router.oneshot(request)
-    });
-    Router::new().fallback_service(sorting)
 }
 
 fn is_below(path: &str, prefix: &str) -> bool {
