@@ -7,10 +7,11 @@ use super::{
     server::Peer,
 };
 use crate::error::Error;
-use axum::{Extension, Router, extract::Request, response::Response};
+use axum::{Extension, Router, body::Body, extract::Request, response::Response};
 use countersign_core::{Call, Rank, Timestamp, event::Actor};
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
+use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use std::{
     convert::Infallible,
@@ -71,12 +72,14 @@ pub async fn answer(web: Web, router: Router, mut request: Request) -> Response 
         mounted.request.clone_from(&info.id);
         mounted.clone()
     });
+    let is_head = request.method() == Method::HEAD;
     let written = |problem: Problem| {
         problem.log(&info.id);
-        match &mounted {
+        let answer = match &mounted {
             Some(mounted) => dialects::render(&problem, mounted, info.now),
             None => problem.into_answer(&info.id),
-        }
+        };
+        if is_head { without_body(answer) } else { answer }
     };
     let mut answer = match web.limits.check_address(info.ip) {
         Ok(()) if !web.app.is_on_time() && !is_for_operators(request.uri().path()) => written(off_time()),
@@ -157,6 +160,15 @@ async fn routed(router: Router, request: Request) -> Result<Response, Turned> {
         Some(problem) => Err(Turned { problem, allow: answer.headers_mut().remove(header::ALLOW) }),
         None => Ok(answer),
     }
+}
+
+/// Returns what HEAD is answered: everything but the body (RFC 9110 §9.3.2). Over HTTP/2 nobody else leaves it away.
+fn without_body(answer: Response) -> Response {
+    let (mut parts, body) = answer.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(parts, Body::empty())
 }
 
 /// No answer of ours is for a cache, a frame or a guess at its type.

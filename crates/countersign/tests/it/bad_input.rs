@@ -567,6 +567,20 @@ async fn a_method_that_a_path_lacks_is_answered_with_those_it_has() {
 }
 
 #[tokio::test]
+async fn a_problem_has_no_body_for_head_and_says_how_long_it_is() {
+    let app = TestApp::start().await;
+    for path in ["/v1/nowhere", "/v1/users", "/veeam/nowhere", "/healthz"] {
+        let whole = app.get(path).await;
+
+        let head = app.call(Method::HEAD, path).await;
+
+        assert_eq!((head.status, head.body.len()), (whole.status, 0), "{path}");
+        let length = head.header("content-length").and_then(|length| length.parse().ok());
+        assert_eq!(length, Some(whole.body.len()), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_callers_request_id_is_taken_over_only_if_it_is_harmless() {
     let app = TestApp::start().await;
     let ask = async |id: &str| app.get("/v1/users").header("x-request-id", id).await;
