@@ -532,9 +532,10 @@ async fn tampering_is_found_after_pruning_as_well() {
     let back = "UPDATE meta SET value = ?2 WHERE name = ?1";
     let found = estate.tampered(|it| run(it, back, &[&EDGE, &edge_before])).await;
     said(&found, "checkpoint 3: rows up to");
-    let forged =
-        "UPDATE meta SET value = CAST(replace(CAST(value AS TEXT), 'a', 'b') AS BLOB) WHERE name = ?1";
-    let found = estate.tampered(|it| run(it, forged, &[&EDGE])).await;
+    let mut forged = estate.app.app.store.meta(EDGE).await.unwrap().unwrap();
+    let of_signature = forged.len() - 10;
+    forged[of_signature] = if forged[of_signature] == b'A' { b'B' } else { b'A' };
+    let found = estate.tampered(|it| run(it, back, &[&EDGE, &forged])).await;
     said(&found, "how far the trail was pruned cannot be believed: its signature does not hold");
     // A checkpoint is no edge, though the same key signed it.
     let checkpoint =

@@ -17,6 +17,8 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 /// The least length of an identifier in hexadecimal digits: a UUID without hyphens.
 const IDENTIFIER: usize = 32;
+/// The length of a scratch code.
+const SCRATCH_CODE: usize = 8;
 
 /// Everything that was logged.
 #[derive(Clone, Default)]
@@ -112,18 +114,24 @@ impl Watch {
     }
 }
 
-/// Returns whether something found is a part of an identifier or a hash in hexadecimal digits: a code of six digits is in
-/// one of them in a few hundred runs, and nobody would look for a code there.
+/// Returns whether something found is a part of an identifier or a hash in hexadecimal digits, or of a scratch code, which is
+/// eight digits between quotes: a code of six digits is in one of them now and then, and nobody would look for a code there.
 fn is_by_chance(bytes: &[u8], at: usize, length: usize) -> bool {
     let is_hexadecimal = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-');
     let before = bytes[..at].iter().rev().take_while(is_hexadecimal).count();
     let after = bytes[at + length..].iter().take_while(is_hexadecimal).count();
     let is_digits = bytes[at..at + length].iter().all(u8::is_ascii_digit);
-    is_digits && before + length + after >= IDENTIFIER
+    let run = at - before..at + length + after;
+    let quoted = |place: Option<usize>| place.and_then(|place| bytes.get(place)) == Some(&b'"');
+    let is_scratch_code = run.len() == SCRATCH_CODE
+        && bytes[run.clone()].iter().all(u8::is_ascii_digit)
+        && quoted(run.start.checked_sub(1))
+        && quoted(Some(run.end));
+    is_digits && (run.len() >= IDENTIFIER || length < SCRATCH_CODE && is_scratch_code)
 }
 
 #[test]
-fn a_code_is_found_anywhere_but_in_an_identifier() {
+fn a_code_is_found_anywhere_but_in_an_identifier_or_a_scratch_code() {
     let watch = Watch { secrets: vec![("code".to_owned(), b"438179".to_vec())], ..Watch::default() };
     let holds = |text: &str| std::panic::catch_unwind(|| watch.assert_absent("it", text.as_bytes())).is_err();
 
@@ -132,6 +140,7 @@ fn a_code_is_found_anywhere_but_in_an_identifier() {
     }
     assert!(!holds("request.id=\"45c285b12f4f44f1b438179d52e75c38\""));
     assert!(!holds("/v1/users/01a202b2-c500-7af2-a020-d59438179bcb"));
+    assert!(!holds("\"scratchCodes\":[\"74381795\"]"));
 }
 
 /// Lives a life full of secrets. What is *answered* with a secret is not watched; all else is.
