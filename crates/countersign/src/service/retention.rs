@@ -221,8 +221,8 @@ pub struct Step {
 
 /// Archives events from before a time in a directory and prunes them; returns how many that were.
 ///
-/// `tell` is told of each step, before the rest after it. It ends early, and nothing is lost, at the first event that is not old enough, and where
-/// somebody else is pruning.
+/// `tell` is told of each step, before the rest after it. It ends early, and nothing is lost, at the first event that is not old
+/// enough, and where somebody else is pruning.
 pub async fn prune(
     store: &Store,
     keys: &Keys,
